@@ -1,0 +1,17 @@
+/* metric: what a task is scored by (ALGORITHM.md, "Overarching losses", last column). */
+#ifndef GAL_METRIC_H
+#define GAL_METRIC_H
+
+#include "sponsor/loss.h"
+
+#define METRICS_MAX 4
+struct metric {
+    const char *name; /* as in JSON: mad rmse r2 | deviance | accuracy auroc log_loss */
+    double value;     /* NaN where it is not defined (one class only, constant target) */
+};
+
+/* Scores F (n×K) against y. Regression: mad, rmse, r2. Count: deviance (mean Poisson deviance). Binary: accuracy, auroc, log_loss.
+ * Multiclass: accuracy, auroc (macro, one against the rest, over the classes present), log_loss. Returns how many. */
+size_t metric_score(enum task_kind task, const double *y, const struct mat *F, struct metric out[METRICS_MAX]);
+
+#endif
