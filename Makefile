@@ -1,0 +1,93 @@
+# GAL: `make help` says what there is. A program's object list is its architecture: it links only what its role needs.
+CC ?= cc
+PYTHON ?= /usr/bin/python3
+B ?= build
+PREFIX ?= /usr/local
+
+WARN = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef \
+       $(if $(WERROR),-Werror)
+HARDEN = -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
+OPT ?= -O2 -g
+CFLAGS ?= $(OPT) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer,$(HARDEN))
+ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) -I. -I$(B) -MMD -MP
+ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS)
+
+PROGRAMS = gal-sponsor gal-assistor gal-link gal-core gal-worker gal
+
+COMMON   = common/log.o common/pipe.o common/conf.o common/child.o
+WIRE     = common/msg.o proto/gal.pb-c.o
+SUPERVISE = common/log.o common/pipe.o common/conf.o common/conf_read.o common/supervise.o common/control.o
+
+gal-sponsor_OBJ  = sponsor/main.o $(SUPERVISE)
+gal-sponsor_LIB  = -linih -ljansson
+gal-assistor_OBJ = assistor/main.o $(SUPERVISE)
+gal-assistor_LIB = -linih -ljansson
+gal-link_OBJ     = common/link.o common/transfer.o common/net.o common/trace.o common/key.o $(COMMON) $(WIRE)
+gal-link_LIB     = -lzmq -lsodium -lprotobuf-c
+gal-core_OBJ     = sponsor/core.o sponsor/gal.o sponsor/peers.o sponsor/run.o sponsor/rows.o sponsor/labels.o \
+                   sponsor/predict.o sponsor/loss.o sponsor/weights.o sponsor/rate.o sponsor/metric.o \
+                   common/inbox.o common/digest.o common/mat.o common/store.o common/table.o $(COMMON) $(WIRE)
+gal-core_LIB     = -lopenblas -lsqlite3 -lprotobuf-c -lsodium -lz -lm
+gal-worker_OBJ   = assistor/worker.o assistor/runs.o assistor/features.o assistor/model.o assistor/model_linear.o \
+                   common/inbox.o common/digest.o common/mat.o common/store.o common/table.o $(COMMON) $(WIRE)
+gal-worker_LIB   = -lopenblas -lsqlite3 -lprotobuf-c -lsodium -lz -lm
+gal_OBJ          = $(patsubst %.c,%.o,$(wildcard deploy/gal/*.c)) common/key.o common/table.o common/mat.o common/log.o
+gal_LIB          = -lsodium -ljansson -lz -lm
+
+# unit tests: tests/unit/test_X.c with the objects it exercises
+TESTS = test_loss test_weights test_rate test_metric test_table test_features test_model_linear test_mat
+test_loss_OBJ = sponsor/loss.o common/mat.o
+test_weights_OBJ = sponsor/weights.o common/mat.o
+test_rate_OBJ = sponsor/rate.o sponsor/loss.o common/mat.o
+test_metric_OBJ = sponsor/metric.o sponsor/loss.o common/mat.o
+test_table_OBJ = common/table.o
+test_features_OBJ = assistor/features.o common/table.o common/mat.o
+test_model_linear_OBJ = assistor/model.o assistor/model_linear.o common/mat.o
+test_mat_OBJ = common/mat.o
+TEST_LIB = -lcmocka -lopenblas -lsqlite3 -lsodium -lprotobuf-c -lz -lm
+
+obj = $(addprefix $(B)/,$(1))
+
+all: $(addprefix $(B)/,$(PROGRAMS))  ## build the programs
+
+.SECONDEXPANSION:
+$(addprefix $(B)/,$(PROGRAMS)): $(B)/%: $$(call obj,$$($$*_OBJ))
+	$(CC) $(ALL_LDFLAGS) $^ $($*_LIB) -o $@
+
+$(addprefix $(B)/tests/unit/,$(TESTS)): $(B)/tests/unit/%: $(B)/tests/unit/%.o $$(call obj,$$($$*_OBJ))
+	$(CC) $(ALL_LDFLAGS) $^ $(TEST_LIB) -o $@
+
+$(B)/%.o: %.c | $(B)/proto/gal.pb-c.h
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c $< -o $@
+
+$(B)/proto/gal.pb-c.o: $(B)/proto/gal.pb-c.c
+	$(CC) -std=gnu11 $(CFLAGS) -I$(B) -c $< -o $@
+
+$(B)/proto/gal.pb-c.c $(B)/proto/gal.pb-c.h &: proto/gal.proto
+	@mkdir -p $(B)/proto
+	protoc-c --c_out=$(B) $<
+
+$(B)/tests/gal_pb2.py: proto/gal.proto
+	@mkdir -p $(@D)
+	protoc --python_out=$(B)/tests -Iproto $<
+
+deps:  ## install the Debian packages that are missing
+	@deploy/install-deps
+
+unit: $(addprefix $(B)/tests/unit/,$(TESTS))
+
+check-unit: unit  ## unit tests (cmocka)
+	@set -e; for t in $(TESTS); do $(B)/tests/unit/$$t; done
+
+format:  ## lay out the C sources
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean:  ## remove what was built
+	rm -rf $(B)
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
+
+.PHONY: all deps unit check-unit format clean help
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
