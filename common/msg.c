@@ -171,7 +171,6 @@ static void put_transfer(const struct msg *m, union body *b, Gal__Header *h)
         gal__ack__init(h->ack = &b->ack);
         b->ack.kind = m->u.ack.kind;
         b->ack.next = m->u.ack.next;
-        b->ack.done = m->u.ack.done;
         break;
     case MSG_PEER:
         gal__peer__init(h->peer = &b->peer);
@@ -387,7 +386,6 @@ static const char *get_numbers(const Gal__Header *h, struct msg *m)
     case MSG_ACK:
         m->u.ack.kind = h->ack->kind;
         m->u.ack.next = h->ack->next;
-        m->u.ack.done = h->ack->done;
         break;
     case MSG_PEER:
         m->u.peer.state = h->peer->state;

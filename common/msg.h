@@ -112,7 +112,6 @@ struct msg {
         } close;
         struct {
             uint32_t kind, next;
-            bool done;
         } ack;
         struct {
             uint32_t state;
