@@ -299,8 +299,11 @@ static int load(struct table *t)
     gzbuffer(gz, 128 * 1024);
     t->text = slurp(t, gz, (size_t)st.st_size);
     const char *why = gzerror(gz, &code);
-    if (code != Z_OK && code != Z_STREAM_END)
-        fail(t, "%s: cannot be read: %s", t->path, code == Z_ERRNO ? strerror(errno) : why);
+    if (code == Z_ERRNO)
+        fail(t, "%s: cannot be read: %s", t->path, strerror(errno));
+    else if (code != Z_OK && code != Z_STREAM_END) /* zlib's reason begins with "<fd:3>: " */
+        fail(t, "%s: cannot be inflated: %s; is the gzip file whole?", t->path,
+             strchr(why, ' ') ? strchr(why, ' ') + 1 : why);
     else if (!t->text)
         no_memory(t);
     else
