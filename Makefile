@@ -35,7 +35,7 @@ gal_OBJ          = $(patsubst %.c,%.o,$(wildcard deploy/gal/*.c)) common/key.o c
 gal_LIB          = -lsodium -ljansson -lz -lm
 
 # unit tests: tests/unit/test_X.c with the objects it exercises
-TESTS = test_loss test_weights test_rate test_metric test_table test_features test_model_linear test_mat
+TESTS = test_loss test_weights test_rate test_metric test_table test_features test_model_linear test_mat test_key
 test_loss_OBJ = sponsor/loss.o common/mat.o
 test_weights_OBJ = sponsor/weights.o common/mat.o
 test_rate_OBJ = sponsor/rate.o sponsor/loss.o common/mat.o
@@ -44,6 +44,7 @@ test_table_OBJ = common/table.o
 test_features_OBJ = assistor/features.o common/table.o common/mat.o
 test_model_linear_OBJ = assistor/model.o assistor/model_linear.o common/mat.o
 test_mat_OBJ = common/mat.o
+test_key_OBJ = common/key.o
 TEST_LIB = -lcmocka -lopenblas -lsqlite3 -lsodium -lprotobuf-c -lz -lm
 
 obj = $(addprefix $(B)/,$(1))
