@@ -288,28 +288,60 @@ static void solve(struct qp *q)
     }
 }
 
-/* P (t×t) ← the projector on the directions along which nothing changes: G_TT d = 0 and 1ᵀd = 0, the null
- * space of the sum of two positive semi-definite matrices. Eigenvalues up to 1e−13 count as 0: they move g by
- * no more. Their number, or −1. */
+/* c (t): the scales that give G_TT a diagonal of ones, so that each column is judged by its own size. A
+ * column of zeros takes the scale of the smallest. */
+static void column_scales(const struct qp *q, const size_t *T, size_t t, double *c)
+{
+    double smallest = INFINITY;
+
+    for (size_t k = 0; k < t; k++) {
+        c[k] = q->G[T[k] * q->M + T[k]];
+        if (c[k] > 0)
+            smallest = fmin(smallest, c[k]);
+    }
+    for (size_t k = 0; k < t; k++)
+        c[k] = 1 / sqrt(c[k] > 0 ? c[k] : isfinite(smallest) ? smallest : 1);
+}
+
+/* Rows v_0 … v_{n−1} of length t ← an orthonormal basis of what they span: Gram–Schmidt, twice for full
+ * precision. */
+static void orthonormalise(double *V, size_t n, size_t t)
+{
+    blasint len = (blasint)t;
+
+    for (size_t k = 0; k < n; k++) {
+        double *v = V + k * t;
+        cblas_dscal(len, 1 / cblas_dnrm2(len, v, 1), v, 1);
+        for (size_t l = 0; l < 2 * k; l++)
+            cblas_daxpy(len, -cblas_ddot(len, V + l % k * t, 1, v, 1), V + l % k * t, 1, v, 1);
+        cblas_dscal(len, 1 / cblas_dnrm2(len, v, 1), v, 1);
+    }
+}
+
+/* P (t×t) ← the projector on the directions d along which nothing changes: G_TT d = 0 and 1ᵀd = 0. With d =
+ * Cv, C = diag c, they are the null space of C G_TT C + ssᵀ, s = C1/‖C1‖, a sum of positive semi-definite
+ * matrices; eigenvalues up to 1e−13 count as 0. Their number, or −1. */
 static ssize_t flat_projector(const struct qp *q, const size_t *T, size_t t, double *P)
 {
     blasint n = (blasint)t, lwork = (blasint)(34 * t + 1), info;
-    double *A = malloc(t * t * sizeof *A), *ev = malloc(t * sizeof *ev),
-           *work = malloc((size_t)lwork * sizeof *work);
-    double largest = 0;
+    double *A = malloc(t * t * sizeof *A), *ev = malloc(2 * t * sizeof *ev), *c = ev + t,
+           *work = malloc((size_t)lwork * sizeof *work), norm2;
     ssize_t flat = -1;
 
     if (!A || !ev || !work)
         goto out;
-    for (size_t k = 0; k < t; k++)
-        largest = fmax(largest, q->G[T[k] * q->M + T[k]]);
+    column_scales(q, T, t, c);
+    norm2 = cblas_ddot(n, c, 1, c, 1);
     for (size_t k = 0; k < t; k++)
         for (size_t l = 0; l < t; l++)
-            A[k * t + l] = 1 / (double)t + (largest > 0 ? q->G[T[k] * q->M + T[l]] / largest : 0);
+            A[k * t + l] = c[k] * (q->G[T[k] * q->M + T[l]] + 1 / norm2) * c[l];
     dsyev_("V", "U", &n, A, &n, ev, work, &lwork, &info);
     flat = 0;
     while (!info && (size_t)flat < t && ev[flat] <= 1e-13 + 4 * (double)t * DBL_EPSILON)
         flat++; /* ascending; eigenvector k is row k of A seen row-major */
+    for (size_t i = 0; i < (size_t)flat * t; i++)
+        A[i] *= c[i % t];
+    orthonormalise(A, (size_t)flat, t);
     cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, n, (blasint)flat, 1, A, n, A, n, 0, P, n);
 out:
     free(A);
