@@ -45,8 +45,8 @@ static double weighted_median(const double *y, const struct mat *F, const struct
         return -1;
     for (size_t j = 0; j < g->n; j++) {
         double at = (y[j] - F->a[j]) / g->a[j], weight = fabs(g->a[j]);
-        if (!(weight > 0))
-            continue;
+        if (!(weight > 0) || isinf(at))
+            continue; /* too flat to matter */
         if (at > 0)
             p[n++] = (struct breakpoint){at, weight};
         else
@@ -62,21 +62,29 @@ static double weighted_median(const double *y, const struct mat *F, const struct
     return eta;
 }
 
-/* D and D′ at η; row has room for K values. */
-static double slope(const struct loss *L, const double *y, const struct mat *F, const struct mat *g,
-                    double eta, double *row, double *curvature)
-{
-    double D = 0, DD = 0, d1, d2;
+/* A problem with a smooth derivative; row has room for K values. */
+struct curve {
+    const struct loss *L;
+    const double *y;
+    const struct mat *F, *g;
+    double *row;
+};
 
-    for (size_t i = 0; i < g->n; i++) {
-        const double *Fi = F->a + i * F->k, *gi = g->a + i * g->k;
-        for (size_t k = 0; k < g->k; k++)
-            row[k] = Fi[k] + eta * gi[k];
-        L->along(y[i], row, gi, g->k, &d1, &d2);
+/* D and D′ at η. */
+static double slope(const struct curve *c, double eta, double *curvature)
+{
+    size_t K = c->g->k;
+    double D = 0, d1, d2;
+
+    *curvature = 0;
+    for (size_t i = 0; i < c->g->n; i++) {
+        const double *Fi = c->F->a + i * K, *gi = c->g->a + i * K;
+        for (size_t k = 0; k < K; k++)
+            c->row[k] = Fi[k] + eta * gi[k];
+        c->L->along(c->y[i], c->row, gi, K, &d1, &d2);
         D += d1;
-        DD += d2;
+        *curvature += d2;
     }
-    *curvature = DD;
     return D;
 }
 
@@ -97,52 +105,67 @@ static double next(double eta, double h, double curvature, double lo, double hi,
     return to;
 }
 
-/* The root of h(η) = D(η) + 1e−10·|D(0)|. It exists whenever D(0) < 0, since D tends to 0 at least: on
- * separable data it is the point where the search shall stop, elsewhere it lies a relative 1e−10 before the
- * minimum, and one last Newton step, which is then short, crosses over. A step that is not short would be the
- * flight to infinity of separable data. */
-static double smooth(const struct loss *L, const double *y, const struct mat *F, const struct mat *g,
-                     double *row)
+/* Where D(η) = −target within tol, in (lo, hi), from the guess eta; *more is then the Newton step that is
+ * left to D = 0. */
+static double solve(const struct curve *c, double target, double tol, double lo, double hi, double eta,
+                    double *more)
 {
-    double lo = 0, hi = INFINITY, last = INFINITY, largest = 0, curvature,
-           D0 = slope(L, y, F, g, 0, row, &curvature);
-    double stop = -1e-10 * D0, eta, h;
+    double last = INFINITY, curvature;
 
-    if (!(D0 < 0) || isinf(D0))
-        return 0;
-    for (size_t i = 0; i < g->n * g->k; i++)
-        largest = fmax(largest, fabs(g->a[i]));
-    /* F lives on the scale of log odds and log means: a first step beyond 8 comes from a saturated curvature.
-     */
-    eta = fmin(-D0 / curvature, 8 / largest);
-    for (int pass = 0; pass < 200; pass++) {
-        h = slope(L, y, F, g, eta, row, &curvature) + stop;
-        if (fabs(h) <= 0.1 * stop)
-            break;
+    *more = 0;
+    for (int pass = 0; pass < 200 && eta > lo && eta < hi; pass++) {
+        double h = slope(c, eta, &curvature) + target;
+        if (fabs(h) <= tol) {
+            *more = (target - h) / curvature;
+            return eta;
+        }
         if (h < 0)
             lo = eta;
         else
             hi = eta;
         eta = next(eta, h, curvature, lo, hi, &last);
-        if (!(eta > lo && eta < hi))
-            return lo;
     }
-    last = (stop - h) / curvature;
-    return fabs(last) <= 1e-6 * eta ? eta + last : eta;
+    return lo; /* no number between lo and hi: D drowns in its own rounding here */
+}
+
+/* First the root of D(η) = −stop, stop = 1e−10·|D(0)|. It exists whenever D(0) < 0, since D tends to 0 at
+ * least. On separable data it is where the search has to stop. Elsewhere it lies close before the minimum:
+ * one Newton step more, if that is short, or a second search, if D has turned positive at 2η. |D(0)| counts
+ * up to Σ|g|, which only Poisson's can pass, by far. */
+static double smooth(const struct curve *c)
+{
+    double largest = 0, sum = 0, curvature, more, D0 = slope(c, 0, &curvature), stop, eta;
+
+    if (!(D0 < 0) || isinf(D0))
+        return 0;
+    for (size_t i = 0; i < c->g->n * c->g->k; i++) {
+        largest = fmax(largest, fabs(c->g->a[i]));
+        sum += fabs(c->g->a[i]);
+    }
+    stop = 1e-10 * fmin(-D0, sum);
+    /* F lives on the scale of log odds and log means: a first step beyond 8 comes from a saturated curvature.
+     */
+    eta = solve(c, stop, 0.1 * stop, 0, INFINITY, fmin(-D0 / curvature, 8 / largest), &more);
+    if (fabs(more) <= 1e-6 * eta)
+        return eta + more;
+    if (slope(c, 2 * eta, &curvature) > 0)
+        return solve(c, 0, 1e-5 * stop, eta, 2 * eta, eta + fmin(more, eta / 2), &more);
+    return eta;
 }
 
 double rate_search(const struct loss *L, const double *y, const struct mat *F, const struct mat *g)
 {
-    double *row, eta;
+    struct curve c = {.L = L, .y = y, .F = F, .g = g};
+    double eta;
 
     if (L->shape == LOSS_QUADRATIC)
         return quadratic(L, y, F, g);
     if (L->shape == LOSS_PIECEWISE_LINEAR)
         return weighted_median(y, F, g);
-    row = malloc(g->k * sizeof *row);
-    if (!row)
+    c.row = malloc(g->k * sizeof *c.row);
+    if (!c.row)
         return -1;
-    eta = smooth(L, y, F, g, row);
-    free(row);
+    eta = smooth(&c);
+    free(c.row);
     return eta;
 }
