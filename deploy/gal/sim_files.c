@@ -21,12 +21,20 @@ const char *sim_id(const struct sim_data *d, size_t row, char number[static 24])
     return number;
 }
 
-/* Quoted unless plainly a word or a number, whatever a reader takes for a separator. */
+/* Letters, digits and . - + _: what no reader takes for a separator or a quote. */
+static bool is_plain(unsigned char c)
+{
+    return (unsigned char)((c | 0x20) - 'a') < 26 || (unsigned char)(c - '0') < 10 || c == '.' || c == '-' ||
+           c == '+' || c == '_';
+}
+
 static void put_cell(FILE *out, const char *text)
 {
-    static const char plain[] = "0123456789.-+abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_";
-    if (!text[strspn(text, plain)]) {
-        fputs_unlocked(text, out);
+    size_t n = 0;
+    while (is_plain((unsigned char)text[n]))
+        n++;
+    if (!text[n]) {
+        fwrite_unlocked(text, 1, n, out);
         return;
     }
     putc_unlocked('"', out);

@@ -101,8 +101,11 @@ static void show_scores(const struct sim_data *d, const json_t *runs)
         printf("test %-19s", metric);
         for (size_t i = 0; i < 3; i++) {
             const json_t *run = run_named(runs, columns[i][0]);
-            if (run)
-                printf("%10.4g", member_real(json_object_get(run, "test"), metric, NAN));
+            double value = member_real(json_object_get(run, "test"), metric, NAN);
+            if (run && isnan(value))
+                printf("%10s", "-");
+            else if (run)
+                printf("%10.4g", value);
         }
         putchar('\n');
     }

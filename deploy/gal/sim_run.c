@@ -19,8 +19,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define START_MS 10000  /* a daemon that does not listen by then never will */
-#define LOAD_MS  600000 /* reading the data may take its time */
+#define START_MS     10000  /* a daemon that does not listen by then never will */
+#define LOAD_MS      600000 /* reading the data may take its time */
+#define RESTARTS_MAX 5
 
 struct run {
     const struct sim_options *o;
@@ -220,7 +221,7 @@ static bool ready(const struct run *r, const json_t *status, bool loaded)
 static int await(struct run *r, bool loaded, int milliseconds)
 {
     char error[512] = "";
-    for (int passed = 0; passed < milliseconds; passed += 2) {
+    for (int passed = 0, pause = 2; passed < milliseconds; passed += pause) {
         int bad = daemons_check(r->daemons);
         if (bad)
             return bad;
@@ -229,7 +230,8 @@ static int await(struct run *r, bool loaded, int milliseconds)
         json_decref(status);
         if (done)
             return GAL_DONE;
-        poll(NULL, 0, 2);
+        pause = passed < 1000 ? 2 : 20;
+        poll(NULL, 0, pause);
     }
     log_error("the sponsor's daemon is not ready after %d s%s%s", milliseconds / 1000, *error ? ": " : "",
               error);
@@ -249,15 +251,35 @@ static int start(struct run *r)
     return bad ? bad : await(r, true, LOAD_MS);
 }
 
+/* A daemon starts its processes again when they crash. One that does so for ever would keep a simulation
+ * waiting. */
+static int check_restarts(const struct run *r)
+{
+    char name[24], error[512];
+    int bad = 0;
+    for (size_t m = 0; m < r->orgs && !bad; m++) {
+        char *state = must_format("%s/%s/state", r->dir, sim_org_name(m, name));
+        json_t *status = client_ask(state, json_pack("{s:s}", "cmd", "status"), 1000, error, sizeof error);
+        bad = member_int(status, "restarts", 0) >= RESTARTS_MAX ? GAL_FAILED : 0;
+        json_decref(status);
+        free(state);
+    }
+    if (bad)
+        log_error("%s: the processes of %s keep crashing", r->name, name);
+    return bad;
+}
+
 /* The next line of an answer, while the daemons are watched. An exit status. */
 static int next_line(struct run *r, struct client *c, json_t **line)
 {
     char error[512];
-    for (;;) {
+    for (int idle = 1;; idle++) {
         int got = client_read(c, 100, line, error, sizeof error);
         if (got > 0)
             return GAL_DONE;
         int bad = daemons_check(r->daemons);
+        if (!bad && idle % 20 == 0)
+            bad = check_restarts(r);
         if (bad || got < 0)
             progress_end();
         if (bad)
@@ -411,6 +433,8 @@ int sim_run(const struct sim_options *o, const struct sim_data *d, const char *n
     r.state = must_format("%s/sponsor/state", dir);
     r.result = json_pack("{s:s, s:s, s:[]}", "name", name, "model", o->model, "rounds");
     int status = write_files(&r) ? GAL_FAILED : start(&r);
+    if (sim_interrupted && !r.daemons)
+        log_error("interrupted");
     if (!status)
         status = train(&r);
     if (!status)

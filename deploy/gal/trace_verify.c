@@ -86,23 +86,26 @@ static bool from_hex(const char *hex, uint8_t bytes[static HASH])
            (strlen(hex) == HEX && !sodium_hex2bin(bytes, HASH, hex, HEX, NULL, &n, NULL) && n == HASH);
 }
 
+/* 0: a kind that no head includes. */
+static uint32_t kind_number(const char *name)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (!strcmp(kinds[i].name, name))
+            return kinds[i].number;
+    return 0;
+}
+
 /* NULL, or what of the line cannot be part of a head. */
 static const char *next_head(uint8_t head[static HASH], const struct trace_line *l)
 {
-    uint32_t kind = 0, dtype = UINT32_MAX;
+    uint32_t dtype = 0;
     uint8_t block[HASH + 5 * 4 + HASH];
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (!strcmp(kinds[i].name, l->kind))
-            kind = kinds[i].number;
-    for (uint32_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++)
-        if (!strcmp(dtypes[i], l->dtype))
-            dtype = i;
-    if (!kind)
-        return "a head on a message that has none";
-    if (dtype == UINT32_MAX)
+    while (dtype < sizeof dtypes / sizeof *dtypes && strcmp(dtypes[dtype], l->dtype))
+        dtype++;
+    if (dtype == sizeof dtypes / sizeof *dtypes)
         return "unknown dtype";
     memcpy(block, head, HASH);
-    put_u32(block + HASH, kind);
+    put_u32(block + HASH, kind_number(l->kind));
     put_u32(block + HASH + 4, l->round);
     put_u32(block + HASH + 8, l->rows);
     put_u32(block + HASH + 12, l->cols);
@@ -138,7 +141,7 @@ static const char *check_head(struct exchanges *e, const struct trace_line *l)
     if (!*l->head)
         return NULL;
     struct exchange *x = exchange_of(e, l);
-    const char *bad = l->repeat ? NULL : next_head(x->head, l);
+    const char *bad = l->repeat || !kind_number(l->kind) ? NULL : next_head(x->head, l);
     if (bad)
         return bad;
     sodium_bin2hex(expected, sizeof expected, x->head, HASH);
@@ -173,7 +176,7 @@ static struct exchanges collect(const struct trace *t)
     struct exchanges e = {0};
     for (size_t i = 0; i < t->n; i++) {
         const struct trace_line *l = &t->line[i];
-        if (*l->head && !l->repeat && !trace_local(l))
+        if (*l->head && !l->repeat && kind_number(l->kind) && !trace_local(l))
             exchange_add(exchange_of(&e, l), l);
     }
     return e;
