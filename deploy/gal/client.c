@@ -1,5 +1,4 @@
 /* client: see client.h. */
-#define _GNU_SOURCE
 #include "deploy/gal/client.h"
 
 #include "common/log.h"

@@ -1,6 +1,5 @@
 /* options: the command line by a table, the same table that makes the usage text; every mistake is one line.
  */
-#define _GNU_SOURCE
 #include "deploy/gal/gal.h"
 
 #include "common/log.h"

@@ -1,6 +1,5 @@
 /* predict: asks a running sponsor for the predictions of named rows, and scores them where the truth is at
  * hand. */
-#define _GNU_SOURCE
 #include "deploy/gal/client.h"
 #include "deploy/gal/gal.h"
 

@@ -1,6 +1,5 @@
 /* sim_conf: the configuration files of a simulation's daemons, and `--set` on top of them. Which keys exist
  * is the daemons' business: they refuse what they do not know, with file and line. */
-#define _GNU_SOURCE
 #include "deploy/gal/sim.h"
 
 #include "common/log.h"

@@ -1,6 +1,5 @@
 /* sim_daemons: starts, watches and stops the daemons of a simulation. They run as they would anywhere: a
  * program, its configuration, its log. */
-#define _GNU_SOURCE
 #include "deploy/gal/sim.h"
 
 #include "common/log.h"

@@ -1,6 +1,5 @@
 /* sim_data: reads the file of a simulation, finds out what the task is, and checks what would confuse the
  * daemons. */
-#define _GNU_SOURCE
 #include "deploy/gal/sim.h"
 
 #include "common/log.h"

@@ -1,7 +1,6 @@
 /* sim_files: writes what each organization gets, a row at a time. Cells are copied as text, so that no digit
  * is lost, and rows keep the order of the source, so that no file tells by position which rows are test rows.
  */
-#define _GNU_SOURCE
 #include "deploy/gal/sim.h"
 
 #include "common/log.h"

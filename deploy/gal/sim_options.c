@@ -1,5 +1,4 @@
 /* sim_options: the options of `gal simulate` and every complaint about them that needs no file. */
-#define _GNU_SOURCE
 #include "deploy/gal/sim.h"
 
 #include "common/log.h"

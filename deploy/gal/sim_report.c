@@ -1,5 +1,4 @@
 /* sim_report: what a simulation found: the JSON document of the contract, or one screen for a reader. */
-#define _GNU_SOURCE
 #include "deploy/gal/sim.h"
 
 #include "deploy/gal/client.h"

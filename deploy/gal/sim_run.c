@@ -1,6 +1,5 @@
 /* sim_run: one federation from its files to its scores: the organizations' directories, the daemons,
  * training, prediction. */
-#define _GNU_SOURCE
 #include "deploy/gal/sim.h"
 
 #include "common/key.h"

@@ -1,6 +1,5 @@
 /* sim_split: which rows are for training and for testing, and which columns are whose: by the seed, or by a
  * split file. */
-#define _GNU_SOURCE
 #include "deploy/gal/sim.h"
 
 #include "common/log.h"

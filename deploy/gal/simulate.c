@@ -1,6 +1,5 @@
 /* simulate: a whole federation on this host: real daemons over CURVE on loopback, each with its slice of one
  * file. */
-#define _GNU_SOURCE
 #include "deploy/gal/sim.h"
 
 #include "common/log.h"

@@ -1,5 +1,4 @@
 /* trace: shows what left and what reached this host, as its link wrote it down. */
-#define _GNU_SOURCE
 #include "deploy/gal/trace.h"
 
 #include "common/log.h"

@@ -1,5 +1,4 @@
 /* trace_read: the lines of a trace file. */
-#define _GNU_SOURCE
 #include "deploy/gal/trace.h"
 
 #include "common/log.h"

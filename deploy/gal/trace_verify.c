@@ -3,7 +3,6 @@
  *   chain_n = BLAKE2b-256(chain_{n−1} ‖ the line's bytes before `,"chain":`), from 32 zero bytes;
  *   head    = per (run, peer) BLAKE2b-256(head ‖ kind ‖ round ‖ rows ‖ cols ‖ dtype ‖ digest), from 32 zero
  * bytes, numbers as little-endian u32; a repeat leaves it as it was. Both ends compute the same heads. */
-#define _GNU_SOURCE
 #include "deploy/gal/trace.h"
 
 #include "common/log.h"

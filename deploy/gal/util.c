@@ -1,5 +1,4 @@
 /* util: memory, lists of words, numbers in and out, for a command that runs once and ends. */
-#define _GNU_SOURCE
 #include "deploy/gal/gal.h"
 
 #include "common/log.h"
