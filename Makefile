@@ -9,20 +9,20 @@ WARN = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototy
 HARDEN = -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
 OPT ?= -O2 -g
 CFLAGS ?= $(OPT) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer,$(HARDEN))
-ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) -I. -I$(B) -MMD -MP
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(WARN) $(CFLAGS) -I. -I$(B) -MMD -MP
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS)
 
 PROGRAMS = gal-sponsor gal-assistor gal-link gal-core gal-worker gal
 
 COMMON   = common/log.o common/pipe.o common/conf.o common/child.o
-WIRE     = common/msg.o proto/gal.pb-c.o
+WIRE     = common/wire.o common/msg.o proto/gal.pb-c.o
 SUPERVISE = common/log.o common/pipe.o common/conf.o common/conf_read.o common/supervise.o common/control.o
 
 gal-sponsor_OBJ  = sponsor/main.o $(SUPERVISE)
 gal-sponsor_LIB  = -linih -ljansson
 gal-assistor_OBJ = assistor/main.o $(SUPERVISE)
 gal-assistor_LIB = -linih -ljansson
-gal-link_OBJ     = common/link.o common/transfer.o common/net.o common/trace.o common/key.o $(COMMON) $(WIRE)
+gal-link_OBJ     = common/link.o common/transfer.o common/net.o common/trace.o common/digest.o common/key.o $(COMMON) $(WIRE)
 gal-link_LIB     = -lzmq -lsodium -lprotobuf-c
 gal-core_OBJ     = sponsor/core.o sponsor/gal.o sponsor/peers.o sponsor/run.o sponsor/rows.o sponsor/labels.o \
                    sponsor/predict.o sponsor/loss.o sponsor/weights.o sponsor/rate.o sponsor/metric.o \

@@ -1,0 +1,3 @@
+build-clang/common/mat.o: common/mat.c common/mat.h
+
+common/mat.h:
