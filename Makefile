@@ -31,7 +31,7 @@ gal-core_LIB     = -lopenblas -lsqlite3 -lprotobuf-c -lsodium -lz -lm
 gal-worker_OBJ   = assistor/worker.o assistor/runs.o assistor/features.o assistor/model.o assistor/model_linear.o \
                    common/inbox.o common/digest.o common/mat.o common/store.o common/table.o $(COMMON) $(WIRE)
 gal-worker_LIB   = -lopenblas -lsqlite3 -lprotobuf-c -lsodium -lz -lm
-gal_OBJ          = $(patsubst %.c,%.o,$(wildcard deploy/gal/*.c)) common/key.o common/table.o common/mat.o common/log.o
+gal_OBJ          = $(patsubst %.c,%.o,$(wildcard deploy/gal/*.c)) common/key.o common/table.o common/log.o
 gal_LIB          = -lsodium -ljansson -lz -lm
 
 # unit tests: tests/unit/test_X.c with the objects it exercises

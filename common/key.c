@@ -1,5 +1,4 @@
 /* key: see key.h. May touch key files and nothing else; no function here logs. */
-#define _GNU_SOURCE
 #include "common/key.h"
 
 #include <assert.h>
