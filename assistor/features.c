@@ -1,7 +1,6 @@
 /* features: from an organization's table to the matrix its model sees. Holds private data and names of
  * private columns: they go into this organization's own error lines and store, nowhere else. What is learned
  * here comes from FIT rows alone. */
-#define _GNU_SOURCE
 #include "assistor/features.h"
 
 #include <ctype.h>

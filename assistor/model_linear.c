@@ -17,7 +17,6 @@
  * PRESS; Golub, Heath, Wahba 1979), where
  *
  *     e_i = r̃_i − z_iᵀ(D + λ)⁻¹p,    h_i = 1/N + Σ_j z_ij² / (N (D_j + λ)). */
-#define _GNU_SOURCE
 #include <cblas.h>
 #include <errno.h>
 #include <float.h>

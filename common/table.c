@@ -5,7 +5,6 @@
  * offsets into the file's text instead. The text is a copy in memory, not a mapping, so that a file edited
  * under a running daemon changes nothing. It is followed by a NUL and contains none, which is the only bounds
  * check that the scanners below need. */
-#define _GNU_SOURCE
 #include "common/table.h"
 
 #include <errno.h>

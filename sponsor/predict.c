@@ -1,5 +1,6 @@
 #include "sponsor/predict.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
