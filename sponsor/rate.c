@@ -150,7 +150,7 @@ static double smooth(const struct curve *c)
         return eta + more;
     if (slope(c, 2 * eta, &curvature) > 0)
         return solve(c, 0, 1e-5 * stop, eta, 2 * eta, eta + fmin(more, eta / 2), &more);
-    return eta;
+    return solve(c, stop, 1e-8 * stop, 0, 2 * eta, eta, &more); /* D is small term by term here, and exact */
 }
 
 double rate_search(const struct loss *L, const double *y, const struct mat *F, const struct mat *g)
