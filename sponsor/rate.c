@@ -33,7 +33,8 @@ static int earlier(const void *a, const void *b)
 /* Σ|y − F − ηg| = Σ|g||η − (y−F)/g|: a weighted median of the breakpoints (y−F)/g. D starts at −Σ|g| and
  * climbs by 2|g| at each of them; the first with Σ|g| up to and including it ≥ ½Σ|g| is the smallest
  * minimiser. Breakpoints at or below 0 lie behind the start: only their weight counts, and η = 0 when they
- * hold half of it. Sums are long double, so that an even tie between equal weights is seen as one. */
+ * hold half of it. An even tie must be seen as one to find the nearest of its minimisers: hence long double,
+ * and a slack below the rounding of L itself. */
 static double weighted_median(const double *y, const struct mat *F, const struct mat *g)
 {
     struct breakpoint *p = malloc((g->n + 1) * sizeof *p);
@@ -54,7 +55,7 @@ static double weighted_median(const double *y, const struct mat *F, const struct
         total += weight;
     }
     qsort(p, n, sizeof *p, earlier);
-    while (2 * climb < total && i < n) {
+    while (2 * climb < total * (1 - 1e-14L) && i < n) {
         eta = p[i].at;
         climb += p[i++].weight;
     }

@@ -243,6 +243,15 @@ static void closed_forms(void **state)
         one_row(1, 0, 0);
         assert_true(rate_search(loss_find(names[l]), y, &F, &g) == 0);
     }
+    /* Not separable, though D falls below 1e−10 of D(0) on the way: σ(−η) = σ(η − 60) at η = 30. */
+    F = (struct mat){2, 1, F.a};
+    g = (struct mat){2, 1, g.a};
+    y[0] = 1;
+    y[1] = 0;
+    F.a[0] = 0;
+    F.a[1] = -60;
+    g.a[0] = g.a[1] = 1;
+    assert_true(fabs(rate_search(loss_find("logistic"), y, &F, &g) - 30) < 1e-8);
     /* 3 of 4 rows with σ(η) = ¾ */
     F = (struct mat){4, 1, F.a};
     g = (struct mat){4, 1, g.a};
