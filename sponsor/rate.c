@@ -126,7 +126,8 @@ static double solve(const struct curve *c, double target, double tol, double lo,
             hi = eta;
         eta = next(eta, h, curvature, lo, hi, &last);
     }
-    return lo; /* no number between lo and hi: D drowns in its own rounding here */
+    return isfinite(eta) ? eta
+                         : lo; /* no number between lo and hi, or Newton stands still: rounding decides */
 }
 
 /* First the root of D(η) = −stop, stop = 1e−10·|D(0)|. It exists whenever D(0) < 0, since D tends to 0 at
@@ -150,7 +151,7 @@ static double smooth(const struct curve *c)
     if (fabs(more) <= 1e-6 * eta)
         return eta + more;
     if (slope(c, 2 * eta, &curvature) > 0)
-        return solve(c, 0, 1e-5 * stop, eta, 2 * eta, eta + fmin(more, eta / 2), &more);
+        return solve(c, 0, 0, eta, 2 * eta, eta + fmin(more, eta / 2), &more);
     return solve(c, stop, 1e-8 * stop, 0, 2 * eta, eta, &more); /* D is small term by term here, and exact */
 }
 
