@@ -1,4 +1,5 @@
-/* mat: a dense row-major matrix of doubles. The one container for residuals, fitted values, scores and features. */
+/* mat: a dense row-major matrix of doubles. The one container for residuals, fitted values, scores and
+ * features. */
 #ifndef GAL_MAT_H
 #define GAL_MAT_H
 
@@ -18,7 +19,8 @@ enum dtype { DTYPE_F32 = 1, DTYPE_F64 = 2, DTYPE_U32 = 3 };
 /* Bytes of one element; 0 for an unknown type. */
 size_t dtype_size(uint32_t dtype);
 
-/* An n×k matrix of zeros on 64-byte-aligned memory, which the matrix owns. 0, or −1 with errno ENOMEM (also on overflow). */
+/* An n×k matrix of zeros on 64-byte-aligned memory, which the matrix owns. 0, or −1 with errno ENOMEM (also
+ * on overflow). */
 int mat_init(struct mat *m, size_t n, size_t k);
 
 /* Gives the memory back and leaves an empty matrix. An empty matrix is allowed. */

@@ -152,13 +152,14 @@ static void logistic_residual(double y, const double *F, size_t K UNUSED, double
     *r = y > 0.5 ? sigma(-*F) : -sigma(*F);
 }
 
-static void logistic_along(double y, const double *F, const double *g, size_t K, double *d1, double *d2)
+/* σ(F)σ(−F) = e/(1+e)² with e = exp(−|F|). */
+static void logistic_along(double y, const double *F, const double *g, size_t K UNUSED, double *d1,
+                           double *d2)
 {
-    double r;
+    double x = y > 0.5 ? -*F : *F, e = exp(-fabs(x)), p = (x >= 0 ? 1 : e) / (1 + e);
 
-    logistic_residual(y, F, K, &r);
-    *d1 = -r * *g;
-    *d2 = sigma(*F) * sigma(-*F) * *g * *g;
+    *d1 = y > 0.5 ? -p * *g : p * *g;
+    *d2 = e / ((1 + e) * (1 + e)) * *g * *g;
 }
 
 static void logistic_constant(const double *y, size_t n, size_t K UNUSED, double *F0)

@@ -33,7 +33,8 @@ static int earlier(const void *a, const void *b)
 /* Σ|y − F − ηg| = Σ|g||η − (y−F)/g|: a weighted median of the breakpoints (y−F)/g. D starts at −Σ|g| and
  * climbs by 2|g| at each of them; the first with Σ|g| up to and including it ≥ ½Σ|g| is the smallest
  * minimiser. Breakpoints at or below 0 lie behind the start: only their weight counts, and η = 0 when they
- * hold half of it. Sums are long double, so that an even tie between equal weights is seen as one. */
+ * hold half of it. An even tie must be seen as one to find the nearest of its minimisers: hence long double,
+ * and a slack below the rounding of L itself. */
 static double weighted_median(const double *y, const struct mat *F, const struct mat *g)
 {
     struct breakpoint *p = malloc((g->n + 1) * sizeof *p);
@@ -54,7 +55,7 @@ static double weighted_median(const double *y, const struct mat *F, const struct
         total += weight;
     }
     qsort(p, n, sizeof *p, earlier);
-    while (2 * climb < total && i < n) {
+    while (2 * climb < total * (1 - 1e-14L) && i < n) {
         eta = p[i].at;
         climb += p[i++].weight;
     }
@@ -125,7 +126,8 @@ static double solve(const struct curve *c, double target, double tol, double lo,
             hi = eta;
         eta = next(eta, h, curvature, lo, hi, &last);
     }
-    return lo; /* no number between lo and hi: D drowns in its own rounding here */
+    return isfinite(eta) ? eta
+                         : lo; /* no number between lo and hi, or Newton stands still: rounding decides */
 }
 
 /* First the root of D(η) = −stop, stop = 1e−10·|D(0)|. It exists whenever D(0) < 0, since D tends to 0 at
@@ -149,8 +151,8 @@ static double smooth(const struct curve *c)
     if (fabs(more) <= 1e-6 * eta)
         return eta + more;
     if (slope(c, 2 * eta, &curvature) > 0)
-        return solve(c, 0, 1e-5 * stop, eta, 2 * eta, eta + fmin(more, eta / 2), &more);
-    return eta;
+        return solve(c, 0, 0, eta, 2 * eta, eta + fmin(more, eta / 2), &more);
+    return solve(c, stop, 1e-8 * stop, 0, 2 * eta, eta, &more); /* D is small term by term here, and exact */
 }
 
 double rate_search(const struct loss *L, const double *y, const struct mat *F, const struct mat *g)

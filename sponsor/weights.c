@@ -28,7 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PANEL 32768 /* values of a packed block of rows: 256 KiB, a core's own cache */
+#define PANEL 16384 /* values of a packed block of rows: 128 KiB, well inside a core's own cache */
 
 /* LAPACK: Cholesky factor and solve; eigenvalues and vectors of a symmetric matrix. */
 void dpotrf_(const char *uplo, const blasint *n, double *a, const blasint *lda, blasint *info);
