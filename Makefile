@@ -47,6 +47,11 @@ test_mat_OBJ = common/mat.o
 test_key_OBJ = common/key.o
 TEST_LIB = -lcmocka -lopenblas -lsqlite3 -lsodium -lprotobuf-c -lz -lm
 
+# measurements: tests/bench/bench_X.c, likewise
+BENCHES = bench_table bench_linear
+bench_table_OBJ = common/table.o
+bench_linear_OBJ = assistor/model_linear.o common/mat.o
+
 obj = $(addprefix $(B)/,$(1))
 
 all: $(addprefix $(B)/,$(PROGRAMS))  ## build the programs
@@ -57,6 +62,9 @@ $(addprefix $(B)/,$(PROGRAMS)): $(B)/%: $$(call obj,$$($$*_OBJ))
 
 $(addprefix $(B)/tests/unit/,$(TESTS)): $(B)/tests/unit/%: $(B)/tests/unit/%.o $$(call obj,$$($$*_OBJ))
 	$(CC) $(ALL_LDFLAGS) $^ $(TEST_LIB) -o $@
+
+$(addprefix $(B)/tests/bench/,$(BENCHES)): $(B)/tests/bench/%: $(B)/tests/bench/%.o $$(call obj,$$($$*_OBJ))
+	$(CC) $(ALL_LDFLAGS) $^ -lopenblas -lz -lm -o $@
 
 $(B)/%.o: %.c | $(B)/proto/gal.pb-c.h
 	@mkdir -p $(@D)
@@ -81,6 +89,9 @@ unit: $(addprefix $(B)/tests/unit/,$(TESTS))
 check-unit: unit  ## unit tests (cmocka)
 	@set -e; for t in $(TESTS); do $(B)/tests/unit/$$t; done
 
+bench-table bench-linear: bench-%: $(B)/tests/bench/bench_%  ## time loading a table, a linear round
+	OPENBLAS_NUM_THREADS=1 $<
+
 format:  ## lay out the C sources
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
@@ -90,5 +101,5 @@ clean:  ## remove what was built
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
-.PHONY: all deps unit check-unit format clean help
+.PHONY: all deps unit check-unit bench-table bench-linear format clean help
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -452,8 +452,9 @@ static const char *read_header(struct table *t, const char *p)
     qsort_r(t->by_name, t->cols, sizeof *t->by_name, order_names, t);
     for (size_t j = 1; j < t->cols; j++)
         if (!order_names(&t->by_name[j - 1], &t->by_name[j], t))
-            return fail(t, "%s:%zu: two columns are named \"%.60s\"; rename one (or is this not a header?)",
-                        t->path, line, t->columns[t->by_name[j]].name);
+            return fail(
+                t, "%s:%zu: two columns are named \"%.60s\"; rename one, or write a header if this is a row",
+                t->path, line, t->columns[t->by_name[j]].name);
     return t->header ? line_end(p) : start;
 }
 

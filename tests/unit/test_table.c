@@ -191,14 +191,14 @@ static void refusals(void **state)
         {"1;2\n3\n", ":2: 1 field, the first row has 2: quote the fields that contain ';', or mend the line"},
         {"a\tb\n1\t2\t3\n",
          ":2: 3 fields, the header has 2: quote the fields that contain 'TAB', or mend the line"},
-        {"a,b,a\n1,2,3\n", ":1: two columns are named \"a\"; rename one (or is this not a header?)"},
+        {"a,b,a\n1,2,3\n", ":1: two columns are named \"a\"; rename one, or write a header if this is a row"},
         {"a,b\n1,\"2\n3,4\n",
          ":2: a quote is opened here and never closed; close it, or double a quote inside a field"},
         {"a,b\n\"1\"2,3\n", ":2: text after a closing quote; double the quotes inside a field"},
         {"a\n1\n\n2\n", ":3: a blank line between rows; write NA for a missing value"},
         {"1.0 2.0 3e5\n1 2 3\n", ":1: numbers separated by blanks; separate them by commas"},
         {"\"a\nb\",\"a\nb\"\n1,2\n",
-         ":1: two columns are named \"a?b\"; rename one (or is this not a header?)"},
+         ":1: two columns are named \"a?b\"; rename one, or write a header if this is a row"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_null(open_text(bad[i].text));
