@@ -4,12 +4,10 @@
 #ifndef GAL_GAL_H
 #define GAL_GAL_H
 
+#include "common/msg.h" /* GAL_VERSION */
+
 #include <stdbool.h>
 #include <stddef.h>
-
-#ifndef GAL_VERSION
-#define GAL_VERSION "0.1.0"
-#endif
 
 /* Exit statuses, a contract: other programs call gal. */
 enum { GAL_DONE = 0, GAL_FAILED = 1, GAL_USAGE = 2 };

@@ -36,7 +36,7 @@ static void show_round(const char *run, const json_t *e)
     char line[256], out[16], in[16], validation[48] = "";
     if (json_is_number(json_object_get(e, "validation")))
         snprintf(validation, sizeof validation, "  validation %.6g", member_real(e, "validation", 0));
-    snprintf(line, sizeof line, "%s: round %lld  objective %.6g%s  rate %.4g  %.2f s  sent %s  received %s",
+    snprintf(line, sizeof line, "%s: round %lld  objective %.6g%s  rate %.4g  %.3f s  sent %s  received %s",
              run, (long long)member_int(e, "round", 0), member_real(e, "objective", 0), validation,
              member_real(e, "rate", 0), member_real(e, "seconds", 0),
              human_bytes(member_real(e, "bytes_out", 0), out),
@@ -69,7 +69,7 @@ void progress_event(const char *run, const json_t *e)
         snprintf(line, sizeof line, "%s: %s", run, member_text(e, "text", "waiting"));
         show(line, false);
     } else if (!strcmp(kind, "done")) {
-        snprintf(line, sizeof line, "%s: done after %lld rounds in %.2f s (%s)", run,
+        snprintf(line, sizeof line, "%s: done after %lld rounds in %.3f s (%s)", run,
                  (long long)member_int(e, "rounds", 0), member_real(e, "seconds", 0),
                  member_text(e, "stopped", "rounds"));
         progress_end();

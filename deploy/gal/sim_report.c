@@ -76,7 +76,7 @@ static void show_rounds(const json_t *run)
     printf("%5d  %9.5g\n", 0, member_real(run, "objective", NAN));
     json_array_foreach(json_object_get(run, "rounds"), i, round)
     {
-        printf("%5lld  %9.5g  %8.4g  %7.2f  %9s  %9s  ", (long long)member_int(round, "round", 0),
+        printf("%5lld  %9.5g  %8.4g  %7.3f  %9s  %9s  ", (long long)member_int(round, "round", 0),
                member_real(round, "objective", NAN), member_real(round, "rate", NAN),
                member_real(round, "seconds", 0), human_bytes(member_real(round, "bytes_out", 0), out),
                human_bytes(member_real(round, "bytes_in", 0), in));
@@ -120,7 +120,7 @@ static void show_meaning(const json_t *runs)
         puts("Alone: the sponsor with its own columns.");
     puts("GAL:   every organization kept its columns; residuals and fitted values crossed.");
     if (joint)
-        puts("Joint: all columns in one place, which GAL makes needless.");
+        puts("Joint: all columns pooled in one place, for comparison.");
     if (!alone || !joint)
         puts("--baselines alone,joint shows what the sponsor reaches by itself, and what pooled data would "
              "give.");
