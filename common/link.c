@@ -2,7 +2,7 @@
  * the organization's key and the trace; it opens no data. Every message from outside passes one table (what may come from whom),
  * every transfer is checked chunk by chunk, traced and passed on at once. */
 #include <errno.h>
-#include <signal.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -685,7 +685,7 @@ static void open_all(struct link *l)
         log_die(1, "libsodium cannot be initialised");
     l->sponsor = !conf_name(c, "sponsor", 0);
     l->private = pipe_new(CHILD_PIPE, false);
-    l->local = l->sponsor && conf_find(c, "data", "", "path") ? pipe_new(CHILD_LOCAL, false) : NULL;
+    l->local = l->sponsor && fcntl(CHILD_LOCAL, F_GETFD) >= 0 ? pipe_new(CHILD_LOCAL, false) : NULL;
     l->key = key_load(CHILD_KEY, conf_text(c, "organization", "", "key", ""), error, sizeof error);
     if (!l->key)
         log_die(2, "%s", error);

@@ -1,5 +1,4 @@
 /* test_features: what a model sees of a table. Expected moments are worked out by hand beside each table. */
-#define _GNU_SOURCE
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,6 @@
 /* test_table: what a CSV file becomes. The csv-spectrum and Latin-1 files are those of
  * github.com/max-mapper/csv-spectrum and CharlesNepote/CSV-test-files, byte for byte; numbers are compared
  * with strtod, which glibc rounds correctly. */
-#define _GNU_SOURCE
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
