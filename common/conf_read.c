@@ -53,7 +53,7 @@ static const struct rule rules[] = {
     {"task", "kind", CHOICE, S, C, 0, 0, "regression|count|binary|multiclass", NULL},
     {"task", "loss", CHOICE, S, C, 0, 0, "squared|absolute|poisson|logistic|softmax", "huber|quantile"},
     {"task", "declare_loss", CHOICE, S, C, 0, 0, "yes|no", NULL},
-    {"task", "rounds", INTEGER, S, C, 1, 10000, NULL, NULL},
+    {"task", "rounds", INTEGER, S, C, 1, 4096, NULL, NULL},
     {"task", "solver", CHOICE, S, C, 0, 0, "paper", "corrective"},
     {"task", "weights", CHOICE, S, C, 0, 0, "exact|uniform", "cone"},
     {"task", "rate", RATE, S, C, 0, 0, NULL, NULL},
