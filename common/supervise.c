@@ -191,12 +191,12 @@ static void stop_children(struct supervisor *s)
 {
     struct supervised *link = &s->child[SUPERVISE_LINK];
     struct frame stop = {.kind = CONTROL_STOP};
-    if (link->pid && pipe_send(link->control, &stop) == 0)
-        for (int i = 0; i < 50 && link->pid; i++)
-            if (waitpid(link->pid, NULL, WNOHANG) == link->pid)
-                link->pid = 0;
-            else
-                poll(NULL, 0, 5);
+    bool told = link->pid && pipe_send(link->control, &stop) == 0;
+    for (int i = 0; i < 50 && told && link->pid; i++)
+        if (waitpid(link->pid, NULL, WNOHANG) == link->pid)
+            link->pid = 0;
+        else
+            poll(NULL, 0, 5);
     for (size_t i = 0; i < SUPERVISE_CHILDREN; i++)
         if (s->child[i].pid)
             kill(s->child[i].pid, SIGKILL);
