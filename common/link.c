@@ -200,6 +200,17 @@ static int put_msg(struct link *l, uint32_t peer, const struct msg *m, const voi
     return put(l, peer, header, msg_pack(m, header), payload, payload_len);
 }
 
+/* A word of the link's own, outside a run: Hello, Welcome, Bye. */
+static void put_word(struct link *l, uint32_t peer, const struct msg *m)
+{
+    uint64_t before = l->bytes_out;
+    struct trace_entry e = {.direction = "out", .peer = l->remote[peer].name, .m = m};
+    if (!put_msg(l, peer, m, NULL, 0))
+        return;
+    e.wire = l->bytes_out - before;
+    trace_add(l->trace, &e);
+}
+
 static void trace_item(struct link *l, uint32_t peer, const struct item *i, const uint8_t *digest)
 {
     struct trace_entry e = {.direction = "out",
@@ -462,7 +473,7 @@ static void say_hello(struct link *l, uint32_t peer, enum msg_kind kind)
 {
     struct msg m = {.kind = kind, .u.hello = {.version = PROTOCOL_VERSION, .instance = l->instance}};
     snprintf(m.u.hello.program, MSG_NAME, "gal-link %s", GAL_VERSION);
-    put_msg(l, peer, &m, NULL, 0);
+    put_word(l, peer, &m);
 }
 
 static void on_hello(struct link *l, struct arrival *a)
@@ -718,7 +729,7 @@ static void goodbye(struct link *l)
         if (l->remote[p].up) {
             struct msg m = {.kind = MSG_BYE};
             snprintf(m.u.refuse.text, MSG_TEXT, "stopping");
-            put_msg(l, p, &m, NULL, 0);
+            put_word(l, p, &m);
         }
     net_free(l->net);
     trace_free(l->trace);
