@@ -14,14 +14,14 @@ ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(if $(SANITIZ
 
 PROGRAMS = gal-sponsor gal-assistor gal-link gal-core gal-worker gal
 
-COMMON   = common/log.o common/pipe.o common/conf.o common/child.o
+COMMON   = common/log.o common/pipe.o common/conf.o common/child.o common/sandbox.o
 WIRE     = common/wire.o common/msg.o proto/gal.pb-c.o
-SUPERVISE = common/log.o common/pipe.o common/conf.o common/conf_read.o common/supervise.o common/control.o
+SUPERVISE = common/log.o common/pipe.o common/conf.o common/conf_read.o common/supervise.o common/filter.o common/control.o
 
 gal-sponsor_OBJ  = sponsor/main.o $(SUPERVISE)
-gal-sponsor_LIB  = -linih -ljansson
+gal-sponsor_LIB  = -linih -ljansson -lseccomp
 gal-assistor_OBJ = assistor/main.o $(SUPERVISE)
-gal-assistor_LIB = -linih -ljansson
+gal-assistor_LIB = -linih -ljansson -lseccomp
 gal-link_OBJ     = common/link.o common/transfer.o common/net.o common/trace.o common/digest.o common/key.o $(COMMON) $(WIRE)
 gal-link_LIB     = -lzmq -lsodium -lprotobuf-c
 gal-core_OBJ     = sponsor/core.o sponsor/gal.o sponsor/peers.o sponsor/run.o sponsor/rows.o sponsor/labels.o \

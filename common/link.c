@@ -12,6 +12,7 @@
 #include "common/key.h"
 #include "common/log.h"
 #include "common/net.h"
+#include "common/sandbox.h"
 #include "common/trace.h"
 #include "common/transfer.h"
 #include "common/wire.h"
@@ -692,6 +693,10 @@ static void open_all(struct link *l)
     char error[512];
     child_start(&l->child, "gal-link");
     const struct conf *c = &l->child.conf;
+    static char state[4200];
+    snprintf(state, sizeof state, "%s/link", conf_text(c, "organization", "", "state", ""));
+    l->child.network = true;
+    sandbox_enter(&l->child, &(struct sandbox){.read = {"/etc", "/lib", "/lib64", "/usr/lib"}, .write = {state}});
     if (sodium_init() < 0)
         log_die(1, "libsodium cannot be initialised");
     l->sponsor = !conf_name(c, "sponsor", 0);
