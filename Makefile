@@ -14,14 +14,14 @@ ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(if $(SANITIZ
 
 PROGRAMS = gal-sponsor gal-assistor gal-link gal-core gal-worker gal
 
-COMMON   = common/log.o common/pipe.o common/conf.o common/child.o
+COMMON   = common/log.o common/pipe.o common/conf.o common/child.o common/sandbox.o
 WIRE     = common/wire.o common/msg.o proto/gal.pb-c.o
-SUPERVISE = common/log.o common/pipe.o common/conf.o common/conf_read.o common/supervise.o common/control.o
+SUPERVISE = common/log.o common/pipe.o common/conf.o common/conf_read.o common/supervise.o common/filter.o common/control.o
 
 gal-sponsor_OBJ  = sponsor/main.o $(SUPERVISE)
-gal-sponsor_LIB  = -linih -ljansson
+gal-sponsor_LIB  = -linih -ljansson -lseccomp
 gal-assistor_OBJ = assistor/main.o $(SUPERVISE)
-gal-assistor_LIB = -linih -ljansson
+gal-assistor_LIB = -linih -ljansson -lseccomp
 gal-link_OBJ     = common/link.o common/transfer.o common/net.o common/trace.o common/digest.o common/key.o $(COMMON) $(WIRE)
 gal-link_LIB     = -lzmq -lsodium -lprotobuf-c
 gal-core_OBJ     = sponsor/core.o sponsor/gal.o sponsor/peers.o sponsor/run.o sponsor/rows.o sponsor/labels.o \
@@ -117,6 +117,23 @@ check-unit: unit  ## unit tests (cmocka)
 
 bench-table bench-linear: bench-%: $(B)/tests/bench/bench_%  ## time loading a table, a linear round
 	OPENBLAS_NUM_THREADS=1 $<
+
+# One whole simulation, by daemons of the build in $(1); $(2): what runs them
+simulate = $(2) $(1)/gal simulate tests/data/reference/wine.csv --target target --orgs 3 --rounds 3 --baselines joint \
+           --set sandbox.mode=off --json >$(1)/simulation.json
+
+check-asan:  ## unit tests and a whole simulation under ASan and UBSan
+	$(MAKE) B=$(B)/asan SANITIZE=address,undefined OPT='-O1 -g' all unit
+	@set -e; export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1; \
+	for t in $(TESTS); do ASAN_OPTIONS=detect_leaks=1 $(B)/asan/tests/unit/$$t; done; \
+	$(call simulate,$(B)/asan,timeout 120)
+
+check-valgrind: all unit  ## unit tests and a whole simulation under valgrind
+	@set -e; for t in $(TESTS); do echo "valgrind $$t"; \
+	valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite $(B)/tests/unit/$$t >/dev/null; done
+	@rm -rf $(B)/valgrind; mkdir -p $(B)/valgrind
+	$(call simulate,$(B),timeout 300 valgrind -q --trace-children=yes --error-exitcode=9 --log-file=$(B)/valgrind/%p.log)
+	@if grep -l . $(B)/valgrind/*.log; then cat $(B)/valgrind/*.log; exit 1; fi
 
 format:  ## lay out the C sources
 	clang-format -i $$(git ls-files '*.c' '*.h')

@@ -11,6 +11,7 @@
 #include "common/digest.h"
 #include "common/inbox.h"
 #include "common/log.h"
+#include "common/sandbox.h"
 #include "common/wire.h"
 
 enum { SPONSORS = 256, PARAMS = 64, CHUNK = 256 << 10, LOG_REQUEST = 1 };
@@ -410,15 +411,17 @@ static void read_ids(struct worker *w)
 
 static void start(struct worker *w)
 {
-    static char path[4200];
+    static char path[4300], state[4200];
     char error[1024];
     const char *name;
     child_start(&w->child, "gal-worker");
     const struct conf *c = &w->child.conf;
+    snprintf(state, sizeof state, "%s/worker", conf_text(c, "organization", "", "state", ""));
+    sandbox_enter(&w->child, &(struct sandbox){.read = {conf_text(c, "data", "", "path", "")}, .write = {state}});
     if (sodium_init() < 0)
         log_die(1, "libsodium cannot be initialised");
     w->link = pipe_new(CHILD_PIPE, true);
-    snprintf(path, sizeof path, "%s/worker/worker.db", conf_text(c, "organization", "", "state", ""));
+    snprintf(path, sizeof path, "%s/worker.db", state);
     store_open(&w->own.store, path, runs_schema, RUNS_FORMAT);
     read_model(w);
     w->own.table = table_open(conf_text(c, "data", "", "path", ""), error, sizeof error);

@@ -20,6 +20,11 @@ void child_start(struct child *c, const char *program)
     if (!c->control || pipe_recv(c->control, &f) != 1 || f.kind != CONTROL_CONF ||
         conf_unpack(f.payload, f.payload_len, &c->conf) < 0)
         log_die(2, "is started by gal-sponsor or gal-assistor, not by hand");
+    c->filter = malloc(f.header_len + 1u);
+    if (!c->filter)
+        log_die(1, "out of memory");
+    memcpy(c->filter, f.header, f.header_len);
+    c->filter_len = f.header_len;
     c->name = conf_text(&c->conf, "organization", "", "name", "");
     log_open(program, c->name);
 }

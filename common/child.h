@@ -16,7 +16,7 @@ enum child_fd {
 
 /* Kinds of frames between a supervisor and a child. */
 enum control_kind {
-    CONTROL_CONF = 1, /* supervisor → child, first: payload = packed configuration */
+    CONTROL_CONF = 1, /* supervisor → child, first: header = seccomp program, payload = packed configuration */
     CONTROL_STATUS,   /* child → supervisor: payload = one JSON object, kept for `gal status` */
     CONTROL_EVENT,    /* core → supervisor: payload = one JSON object, for everybody who follows the run */
     CONTROL_REQUEST,  /* supervisor → core: peers[0] = connection, header = NUL-ended words, payload = NUL-ended items */
@@ -28,6 +28,9 @@ struct child {
     struct pipe *control;
     struct conf conf;
     const char *name; /* the organization's */
+    void *filter;     /* seccomp program, made by the supervisor: see sandbox */
+    size_t filter_len;
+    bool network; /* this process's work is on the network: gal-link alone */
 };
 
 /* Begins a child process: names it for the log, ignores SIGPIPE, reads its configuration. Ends the process if it was not

@@ -12,6 +12,7 @@
 #include "common/key.h"
 #include "common/log.h"
 #include "common/net.h"
+#include "common/sandbox.h"
 #include "common/trace.h"
 #include "common/transfer.h"
 #include "common/wire.h"
@@ -198,6 +199,17 @@ static int put_msg(struct link *l, uint32_t peer, const struct msg *m, const voi
 {
     uint8_t header[MSG_MAX_HEADER];
     return put(l, peer, header, msg_pack(m, header), payload, payload_len);
+}
+
+/* A word of the link's own, outside a run: Hello, Welcome, Bye. */
+static void put_word(struct link *l, uint32_t peer, const struct msg *m)
+{
+    uint64_t before = l->bytes_out;
+    struct trace_entry e = {.direction = "out", .peer = l->remote[peer].name, .m = m};
+    if (!put_msg(l, peer, m, NULL, 0))
+        return;
+    e.wire = l->bytes_out - before;
+    trace_add(l->trace, &e);
 }
 
 static void trace_item(struct link *l, uint32_t peer, const struct item *i, const uint8_t *digest)
@@ -462,7 +474,7 @@ static void say_hello(struct link *l, uint32_t peer, enum msg_kind kind)
 {
     struct msg m = {.kind = kind, .u.hello = {.version = PROTOCOL_VERSION, .instance = l->instance}};
     snprintf(m.u.hello.program, MSG_NAME, "gal-link %s", GAL_VERSION);
-    put_msg(l, peer, &m, NULL, 0);
+    put_word(l, peer, &m);
 }
 
 static void on_hello(struct link *l, struct arrival *a)
@@ -681,6 +693,10 @@ static void open_all(struct link *l)
     char error[512];
     child_start(&l->child, "gal-link");
     const struct conf *c = &l->child.conf;
+    static char state[4200];
+    snprintf(state, sizeof state, "%s/link", conf_text(c, "organization", "", "state", ""));
+    l->child.network = true;
+    sandbox_enter(&l->child, &(struct sandbox){.read = {"/etc", "/lib", "/lib64", "/usr/lib"}, .write = {state}});
     if (sodium_init() < 0)
         log_die(1, "libsodium cannot be initialised");
     l->sponsor = !conf_name(c, "sponsor", 0);
@@ -718,7 +734,7 @@ static void goodbye(struct link *l)
         if (l->remote[p].up) {
             struct msg m = {.kind = MSG_BYE};
             snprintf(m.u.refuse.text, MSG_TEXT, "stopping");
-            put_msg(l, p, &m, NULL, 0);
+            put_word(l, p, &m);
         }
     net_free(l->net);
     trace_free(l->trace);

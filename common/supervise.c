@@ -20,6 +20,7 @@
 
 #include "common/child.h"
 #include "common/control.h"
+#include "common/filter.h"
 #include "common/log.h"
 
 static double now(void)
@@ -112,11 +113,17 @@ static _Noreturn void become(const struct supervisor *s, const struct supervised
 
 static int send_conf(const struct supervisor *s, const struct supervised *c)
 {
-    size_t size;
+    size_t size, filter_len = 0;
     uint8_t *bytes = conf_pack(&s->conf, conf_for, c->process, &size);
-    struct frame f = {.kind = CONTROL_CONF, .payload = bytes, .payload_len = (uint32_t)size};
+    uint8_t *filter = filter_build(c->process == CONF_LINK, &filter_len);
+    struct frame f = {.kind = CONTROL_CONF,
+                      .header = filter,
+                      .header_len = filter ? (uint32_t)filter_len : 0, /* without one the child says what is missing */
+                      .payload = bytes,
+                      .payload_len = (uint32_t)size};
     int bad = !bytes || pipe_send(c->control, &f) < 0;
     free(bytes);
+    free(filter);
     return bad ? -1 : 0;
 }
 
@@ -191,12 +198,12 @@ static void stop_children(struct supervisor *s)
 {
     struct supervised *link = &s->child[SUPERVISE_LINK];
     struct frame stop = {.kind = CONTROL_STOP};
-    if (link->pid && pipe_send(link->control, &stop) == 0)
-        for (int i = 0; i < 50 && link->pid; i++)
-            if (waitpid(link->pid, NULL, WNOHANG) == link->pid)
-                link->pid = 0;
-            else
-                poll(NULL, 0, 5);
+    bool told = link->pid && pipe_send(link->control, &stop) == 0;
+    for (int i = 0; i < 50 && told && link->pid; i++)
+        if (waitpid(link->pid, NULL, WNOHANG) == link->pid)
+            link->pid = 0;
+        else
+            poll(NULL, 0, 5);
     for (size_t i = 0; i < SUPERVISE_CHILDREN; i++)
         if (s->child[i].pid)
             kill(s->child[i].pid, SIGKILL);
@@ -321,9 +328,30 @@ static void take_signals(struct supervisor *s)
 /* Several daemons share a host: one thread each unless the owner says otherwise, and none that spins (a factor of 240). */
 static void set_threads(void)
 {
-    setenv("OPENBLAS_NUM_THREADS", "1", 0);
+    setenv("OPENBLAS_NUM_THREADS", "1", 1); /* and no thread before the sandbox */
     setenv("OMP_NUM_THREADS", "1", 0);
     setenv("OMP_WAIT_POLICY", "passive", 0);
+}
+
+/* A link may read /etc and the system's libraries: nothing of ours may lie there. */
+static const char *misplaced(const struct supervisor *s)
+{
+    static const char *const where[][2] = {{"data", "path"}, {"labels", "path"}, {"organization", "state"}};
+    static const char *const open_to_link[] = {"/etc/", "/lib/", "/lib64/", "/usr/lib/"};
+    static char text[PATH_MAX + 200], real[PATH_MAX + 1];
+    for (size_t i = 0; i < 3; i++) {
+        const struct conf_item *item = conf_find(&s->conf, where[i][0], "", where[i][1]);
+        if (!item || !realpath(item->value, real))
+            continue;
+        strcat(real, "/");
+        for (size_t j = 0; j < 4; j++)
+            if (!strncmp(real, open_to_link[j], strlen(open_to_link[j]))) {
+                snprintf(text, sizeof text, "%s:%u: %s = %s lies below %s, which gal-link can read: move it", s->conf.file,
+                         item->line, item->key, item->value, open_to_link[j]);
+                return text;
+            }
+    }
+    return NULL;
 }
 
 static void choose_children(struct supervisor *s)
@@ -363,6 +391,9 @@ int supervise_main(int argc, char **argv, enum conf_role role)
     choose_children(&s);
     if (find_programs(&s) < 0 || make_state(&s) < 0)
         return 2;
+    const char *bad = misplaced(&s);
+    if (bad)
+        log_die(2, "%s", bad);
     struct control *control = control_open(&s);
     int code = !control ? 2 : start_children(&s) < 0 ? 1 : run(&s, control);
     stop_children(&s);

@@ -45,6 +45,7 @@ struct table {
     size_t size;
     char delim;
     bool header;
+    bool words; /* cells are not kept at all, only found again in the text */
     locale_t locale;
     size_t cols, rows, room;
     struct column *columns;
@@ -459,7 +460,7 @@ static const char *read_header(struct table *t, const char *p)
 
 static int resize(struct table *t, size_t room)
 {
-    for (size_t j = 0; j < t->cols; j++) {
+    for (size_t j = 0; j < t->cols && !t->words; j++) {
         struct column *c = &t->columns[j];
         void *old = c->offsets ? (void *)c->offsets : (void *)c->numbers;
         void *more = reallocarray(old, room, 8);
@@ -511,7 +512,7 @@ static const char *read_cell(const struct table *t, struct column *c, size_t row
     }
     if (c->offsets)
         c->offsets[row] = (size_t)(p - t->text);
-    else {
+    else if (c->numbers) {
         c->numbers[row] = value;
         if (fabs(value) > DBL_MAX && row < c->odd)
             c->odd = row;
@@ -617,7 +618,7 @@ static const char *row_start(const struct table *t, size_t row)
     return p;
 }
 
-struct table *table_open(const char *path, char *error, size_t size)
+static struct table *open_table(const char *path, bool words, char *error, size_t size)
 {
     struct table *t = calloc(1, sizeof *t);
     const char *p;
@@ -626,6 +627,7 @@ struct table *table_open(const char *path, char *error, size_t size)
         say(error, size, "%s: not enough memory for this table", path);
         return NULL;
     }
+    t->words = words;
     t->error = error;
     t->error_size = size;
     t->path = strdup(path);
@@ -646,6 +648,16 @@ struct table *table_open(const char *path, char *error, size_t size)
 bad:
     table_free(t);
     return NULL;
+}
+
+struct table *table_open(const char *path, char *error, size_t size)
+{
+    return open_table(path, false, error, size);
+}
+
+struct table *table_open_words(const char *path, char *error, size_t size)
+{
+    return open_table(path, true, error, size);
 }
 
 void table_free(struct table *t)

@@ -18,6 +18,9 @@ struct table; /* columns by name; a cell is text, or a number where it reads as 
 struct table *table_open(const char *path, char *error, size_t size);
 void table_free(struct table *t);
 
+/* The same for who wants a few columns as text: holds the file's text alone. Its columns are not numeric. */
+struct table *table_open_words(const char *path, char *error, size_t size);
+
 size_t table_rows(const struct table *t);
 size_t table_cols(const struct table *t);
 const char *table_name(const struct table *t, size_t col);

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "common/log.h"
+#include "common/sandbox.h"
 #include "sponsor/gal.h"
 #include "sponsor/metric.h"
 #include "sponsor/predict.h"
@@ -454,10 +455,14 @@ static void read_task(struct core *c, const char *name)
 
 static void start(struct core *c)
 {
-    static char path[4200];
+    static char path[4300], state[4200];
     char error[1024];
     const char *name;
     child_start(&c->child, "gal-core");
+    snprintf(state, sizeof state, "%s/core", conf_text(&c->child.conf, "organization", "", "state", ""));
+    const char *labels = conf_text(&c->child.conf, "labels", "", "path", ""); /* and, for its ids, the own data's file */
+    sandbox_enter(&c->child, &(struct sandbox){.read = {labels, conf_text(&c->child.conf, "data", "", "path", NULL)},
+                                               .write = {state}});
     if (sodium_init() < 0)
         log_die(1, "libsodium cannot be initialised");
     self = c;
@@ -466,7 +471,7 @@ static void start(struct core *c)
             log_die(2, "%s: more than %d tasks", c->child.conf.file, TASKS);
         read_task(c, name);
     }
-    snprintf(path, sizeof path, "%s/core/core.db", conf_text(&c->child.conf, "organization", "", "state", ""));
+    snprintf(path, sizeof path, "%s/core.db", state);
     store_open(&c->store, path, run_schema, RUN_FORMAT);
     peers_open(&c->peers, &c->child, pipe_new(CHILD_PIPE, true));
     c->peers.serve = serve;

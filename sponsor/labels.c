@@ -242,7 +242,7 @@ int labels_read(const struct conf *c, enum task_kind kind, struct labels *l, cha
     int bad = -1;
     *l = (struct labels){.kind = kind};
     *error = 0;
-    struct table *t = table_open(data ? data : labels, error, size);
+    struct table *t = table_open_words(data ? data : labels, error, size);
     if (t && table_rows(t) > INT32_MAX)
         snprintf(error, size, "%s: more than %d rows", data ? data : labels, INT32_MAX);
     if (!t || *error)
@@ -252,7 +252,7 @@ int labels_read(const struct conf *c, enum task_kind kind, struct labels *l, cha
         goto out;
     if (data && strcmp(data, labels)) {
         table_free(t);
-        t = table_open(labels, error, size);
+        t = table_open_words(labels, error, size);
     }
     bad = t ? read_labels(l, c, t, error, size) : -1;
 out:

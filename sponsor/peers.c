@@ -372,12 +372,15 @@ static size_t missing(const struct peers *p, bool request, char *json, size_t si
 
 static void tell_waiting(struct peers *p, bool request, double since)
 {
-    char names[2048];
+    char names[2048], run[2 * RUN_BYTES + 1];
     missing(p, request, names, sizeof names);
-    const char *text = request ? "waiting for answers" : "waiting for organizations to connect and accept: are their daemons running?";
-    child_status(p->child, "{\"state\":\"%s\",\"task\":\"%s\",\"round\":%u,\"waiting_for\":[%s],\"since\":%ld,\"text\":\"%s\"}",
-                 request ? p->doing : "waiting", p->task.u.task.name, p->round, names, (long)(time(NULL) - (long)(now() - since)),
-                 text);
+    msg_run_hex(p->task.run, run);
+    const char *text = request ? "they have been asked and have not answered" : "they have not connected and accepted: are their daemons running?";
+    child_status(p->child,
+                 "{\"state\":\"%s\",\"task\":\"%s\",\"run\":\"%s\",\"round\":%u,\"rounds\":%u,\"waiting_for\":[%s],\"since\":%ld,"
+                 "\"text\":\"%s\"}",
+                 request ? p->doing : "waiting", p->task.u.task.name, run, p->round, p->task.u.task.rounds, names,
+                 (long)(time(NULL) - (long)(now() - since)), text);
     child_event(p->child, "{\"event\":\"waiting\",\"for\":[%s],\"text\":\"%s\"}", names, text);
 }
 
