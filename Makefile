@@ -28,7 +28,7 @@ gal-core_OBJ     = sponsor/core.o sponsor/gal.o sponsor/peers.o sponsor/run.o sp
                    sponsor/predict.o sponsor/loss.o sponsor/weights.o sponsor/rate.o sponsor/metric.o \
                    common/inbox.o common/digest.o common/mat.o common/store.o common/table.o $(COMMON) $(WIRE)
 gal-core_LIB     = -lopenblas -lsqlite3 -lprotobuf-c -lsodium -lz -lm
-gal-worker_OBJ   = assistor/worker.o assistor/runs.o assistor/features.o assistor/model.o assistor/model_linear.o \
+gal-worker_OBJ   = assistor/worker.o assistor/runs.o assistor/policy.o assistor/features.o assistor/model.o assistor/model_linear.o \
                    common/inbox.o common/digest.o common/mat.o common/store.o common/table.o $(COMMON) $(WIRE)
 gal-worker_LIB   = -lopenblas -lsqlite3 -lprotobuf-c -lsodium -lz -lm
 gal_OBJ          = $(patsubst %.c,%.o,$(wildcard deploy/gal/*.c)) common/key.o common/table.o common/log.o
