@@ -599,6 +599,8 @@ static void on_small(struct link *l, struct arrival *a)
     if (key)
         digest_bytes(key, a->e->header, a->e->header_len, digest);
     trace_in(l, a, &a->m, a->e->header_len, key ? digest : NULL);
+    if (a->m.kind == MSG_ACCEPT)
+        tell_peer(l, a->peer, PEER_TRAFFIC); /* the Task is not counted as part of round 1 */
     to_private(l, a->peer, &a->m, NULL, 0);
 }
 
