@@ -125,7 +125,7 @@ static int check_numbers(struct sim_options *o)
     long ignored;
     double x;
     if (parse_long("--orgs", o->orgs_text, 1, 1024, &o->orgs) ||
-        parse_long("--rounds", o->rounds, 1, 10000, &ignored) ||
+        parse_long("--rounds", o->rounds, 1, 4096, &ignored) ||
         parse_long("--threads", o->threads, 1, 1024, &ignored) ||
         parse_long("--seed", o->seed_text, 0, 9007199254740991, &o->seed) ||
         parse_real("--test", o->test, 0, 0.99, &o->test_share))

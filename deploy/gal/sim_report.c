@@ -3,6 +3,7 @@
 
 #include "deploy/gal/client.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -133,7 +134,7 @@ void sim_report_text(const struct sim_options *o, const struct sim_data *d, cons
     size_t columns = 0;
     for (size_t m = 0; m < d->orgs; m++)
         columns += d->features[m].n;
-    printf("%s: %zu rows to learn from, %zu to test; %zu columns held by %zu organization%s; a %s task\n\n",
+    printf("%s: %zu rows to learn from, %zu to test;\n%zu columns held by %zu organization%s; a %s task\n\n",
            d->path, d->train, d->test, columns, d->orgs, d->orgs == 1 ? "" : "s", d->task);
     show_rounds(run);
     show_scores(d, runs);
@@ -141,9 +142,10 @@ void sim_report_text(const struct sim_options *o, const struct sim_data *d, cons
     if (d->orgs < 2)
         return;
     puts("\nSee for yourself what left one organization's host:");
+    const char *gal = program_invocation_name; /* as it was called: the line can be pasted */
     if (o->keep)
-        printf("    gal trace %s/org2/trace.jsonl\n", dir);
+        printf("    %s trace %s/org2/trace.jsonl\n", gal, dir);
     else
-        printf("    gal simulate %s --target %s --out DIR && gal trace DIR/org2/trace.jsonl\n", o->data,
-               o->target);
+        printf("    %s simulate %s --target %s --out DIR && %s trace DIR/org2/trace.jsonl\n", gal, o->data,
+               o->target, gal);
 }

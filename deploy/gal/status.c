@@ -57,7 +57,7 @@ static void show_core(const json_t *core)
     json_t *name;
     printf("  core        %s", member_text(core, "state", "starting"));
     show_since(core);
-    if (json_object_get(core, "round") && json_is_string(json_object_get(core, "run")))
+    if (json_object_get(core, "round") && *member_text(core, "run", ""))
         printf(", task %s, run %s, round %lld of %lld", member_text(core, "task", "?"),
                member_text(core, "run", "?"), (long long)member_int(core, "round", 0),
                (long long)member_int(core, "rounds", 0));
@@ -70,10 +70,9 @@ static void show_core(const json_t *core)
 
 static void show_worker(const json_t *worker)
 {
-    printf("  worker      %s, model %s, %lld rows, %lld columns, %lld runs\n",
+    printf("  worker      %s, model %s, %lld rows, %lld columns in its table\n",
            member_text(worker, "state", "starting"), member_text(worker, "model", "?"),
-           (long long)member_int(worker, "rows", 0), (long long)member_int(worker, "columns", 0),
-           (long long)member_int(worker, "runs", 0));
+           (long long)member_int(worker, "rows", 0), (long long)member_int(worker, "columns", 0));
 }
 
 static void show(const json_t *answer)
