@@ -28,7 +28,7 @@ gal-core_OBJ     = sponsor/core.o sponsor/gal.o sponsor/peers.o sponsor/run.o sp
                    sponsor/predict.o sponsor/loss.o sponsor/weights.o sponsor/rate.o sponsor/metric.o \
                    common/inbox.o common/digest.o common/mat.o common/store.o common/table.o $(COMMON) $(WIRE)
 gal-core_LIB     = -lopenblas -lsqlite3 -lprotobuf-c -lsodium -lz -lm
-gal-worker_OBJ   = assistor/worker.o assistor/runs.o assistor/features.o assistor/model.o assistor/model_linear.o \
+gal-worker_OBJ   = assistor/worker.o assistor/runs.o assistor/policy.o assistor/features.o assistor/model.o assistor/model_linear.o \
                    common/inbox.o common/digest.o common/mat.o common/store.o common/table.o $(COMMON) $(WIRE)
 gal-worker_LIB   = -lopenblas -lsqlite3 -lprotobuf-c -lsodium -lz -lm
 gal_OBJ          = $(patsubst %.c,%.o,$(wildcard deploy/gal/*.c)) common/key.o common/table.o common/log.o
@@ -52,6 +52,26 @@ BENCHES = bench_table bench_linear
 bench_table_OBJ = common/table.o
 bench_linear_OBJ = assistor/model_linear.o common/mat.o
 
+# fuzz targets: tests/fuzz/fuzz_X.c, with main() of replay.c or of libFuzzer (FUZZER=-fsanitize=fuzzer), corpus in tests/fuzz/corpus/X
+FUZZ = msg transfer pipe key z85 conf table trace features model worker link peers
+FUZZ_BASE = tests/fuzz/fuzz.o common/msg.o common/digest.o proto/gal.pb-c.o
+fuzz_transfer_OBJ = common/transfer.o
+fuzz_pipe_OBJ = common/pipe.o
+fuzz_key_OBJ = common/key.o
+fuzz_z85_OBJ = common/key.o
+fuzz_conf_OBJ = common/conf.o
+fuzz_table_OBJ = common/table.o
+fuzz_trace_OBJ = common/trace.o tests/fuzz/gal_trace.o deploy/gal/client.o deploy/gal/util.o
+fuzz_features_OBJ = assistor/features.o common/table.o common/mat.o
+fuzz_model_OBJ = assistor/model.o assistor/model_linear.o common/mat.o
+fuzz_worker_OBJ = assistor/runs.o assistor/features.o assistor/model.o assistor/model_linear.o common/inbox.o common/mat.o \
+                  common/store.o common/table.o common/conf.o common/pipe.o tests/fuzz/own.o
+fuzz_link_OBJ = common/transfer.o common/trace.o common/key.o common/conf.o common/pipe.o tests/fuzz/own.o
+fuzz_peers_OBJ = common/inbox.o common/mat.o common/conf.o common/pipe.o tests/fuzz/own.o
+FUZZ_LIB = -lopenblas -lsqlite3 -lsodium -lprotobuf-c -ljansson -linih -lz -lm
+FUZZ_RUNS ?= 100000
+FUZZ_JOBS ?= 2
+
 obj = $(addprefix $(B)/,$(1))
 
 all: $(addprefix $(B)/,$(PROGRAMS))  ## build the programs
@@ -65,6 +85,9 @@ $(addprefix $(B)/tests/unit/,$(TESTS)): $(B)/tests/unit/%: $(B)/tests/unit/%.o $
 
 $(addprefix $(B)/tests/bench/,$(BENCHES)): $(B)/tests/bench/%: $(B)/tests/bench/%.o $$(call obj,$$($$*_OBJ))
 	$(CC) $(ALL_LDFLAGS) $^ -lopenblas -lz -lm -o $@
+
+$(addprefix $(B)/tests/fuzz/fuzz_,$(FUZZ)): %: %.o $$(call obj,$$($$(*F)_OBJ) $$(FUZZ_BASE) $$(if $$(FUZZER),,tests/fuzz/replay.o))
+	$(CC) $(ALL_LDFLAGS) $(FUZZER) $^ $(FUZZ_LIB) -o $@
 
 $(B)/%.o: %.c | $(B)/proto/gal.pb-c.h
 	@mkdir -p $(@D)
@@ -115,6 +138,41 @@ unit: $(addprefix $(B)/tests/unit/,$(TESTS))
 check-unit: unit  ## unit tests (cmocka)
 	@set -e; for t in $(TESTS); do $(B)/tests/unit/$$t; done
 
+fuzz: $(addprefix $(B)/tests/fuzz/fuzz_,$(FUZZ))
+
+replay: fuzz
+	@set -e; for t in $(FUZZ); do $(B)/tests/fuzz/fuzz_$$t tests/fuzz/corpus/$$t; done
+
+# one target's executions; what it finds new is kept beside its program, a failing input too
+$(addprefix fuzz-,$(FUZZ)): fuzz-%: $(B)/tests/fuzz/fuzz_%
+	@mkdir -p $(B)/corpus/$*
+	@OPENBLAS_NUM_THREADS=1 $< -runs=$(FUZZ_RUNS) -max_len=4096 -timeout=20 -verbosity=0 -print_final_stats=1 \
+	    -artifact_prefix=$(B)/$*- $(B)/corpus/$* tests/fuzz/corpus/$* >$(B)/$*.log 2>&1 || { cat $(B)/$*.log; exit 1; }
+	@echo "fuzz_$*: $$(sed -n 's/^stat::number_of_executed_units: *//p' $(B)/$*.log) executions, none failed"
+
+fuzz-runs: $(addprefix fuzz-,$(FUZZ))
+
+SANITIZED = SANITIZE=$(if $(1),$(1)$(comma))address,undefined OPT='-O1 -g -fno-sanitize-recover=all'
+comma = ,
+
+check-fuzz:  ## fuzz targets: their corpora, then FUZZ_RUNS executions each where clang has libFuzzer
+	@$(MAKE) -s B=$(B)/replay $(call SANITIZED) replay
+	@if printf 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d && !n; }' | \
+	    clang -fsanitize=fuzzer -x c - -o $(B)/replay/probe 2>/dev/null; then \
+	    $(MAKE) -s -j$(FUZZ_JOBS) B=$(B)/fuzz CC=clang $(call SANITIZED,fuzzer-no-link) FUZZER=-fsanitize=fuzzer fuzz-runs; \
+	else echo 'no libFuzzer here: the corpora alone were run'; fi
+
+COVERED = common/msg.c common/transfer.c common/pipe.c common/conf.c common/conf_read.c common/key.c common/table.c \
+          common/trace.c common/link.c common/inbox.c assistor/features.c assistor/worker.c sponsor/peers.c \
+          deploy/gal/trace_read.c deploy/gal/trace_verify.c
+fuzz-coverage:  ## lines of the decoders that the corpora reach
+	@rm -f $(B)/coverage/*.profraw
+	@LLVM_PROFILE_FILE=$(B)/coverage/%p.profraw $(MAKE) -s B=$(B)/coverage CC=clang LDFLAGS=-fprofile-instr-generate \
+	    CFLAGS='-O1 -g -fprofile-instr-generate -fcoverage-mapping' replay
+	@llvm-profdata merge -o $(B)/coverage/all.profdata $(B)/coverage/*.profraw
+	@llvm-cov report $(patsubst %,-object $(B)/coverage/tests/fuzz/fuzz_%,$(FUZZ)) \
+	    -instr-profile=$(B)/coverage/all.profdata $(COVERED) | awk '{ printf "%-40s %8s %8s %9s\n", $$1, $$8, $$9, $$10 }'
+
 bench-table bench-linear: bench-%: $(B)/tests/bench/bench_%  ## time loading a table, a linear round
 	OPENBLAS_NUM_THREADS=1 $<
 
@@ -144,5 +202,6 @@ clean:  ## remove what was built
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
-.PHONY: all deps demo install unit check-unit check-source bench-table bench-linear format clean help
+.PHONY: all deps demo install unit check check-full check-unit check-source check-system check-asan check-valgrind fuzz replay \
+        fuzz-runs check-fuzz fuzz-coverage $(addprefix fuzz-,$(FUZZ)) bench bench-table bench-linear format clean help
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

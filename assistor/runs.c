@@ -31,12 +31,12 @@ void runs_free(struct owner *o, struct run *r)
     free(r);
 }
 
-static struct run *run_new(const char *sponsor, const struct msg *task, const uint8_t *digest, uint32_t *rows)
+static struct run *run_new(const struct policy *policy, const struct msg *task, const uint8_t *digest, uint32_t *rows)
 {
     struct run *r = calloc(1, sizeof *r);
     if (!r)
         log_die(1, "out of memory");
-    snprintf(r->sponsor, sizeof r->sponsor, "%s", sponsor);
+    r->policy = policy;
     r->task = *task;
     memcpy(r->digest, digest, DIGEST_BYTES);
     r->rows = rows;
@@ -46,14 +46,21 @@ static struct run *run_new(const char *sponsor, const struct msg *task, const ui
     return r;
 }
 
-struct run *runs_create(struct owner *o, const char *sponsor, const struct msg *task, const uint8_t *digest, uint32_t *rows,
+struct run *runs_create(struct owner *o, const struct policy *policy, const struct msg *task, const uint8_t *digest, uint32_t *rows,
                         char *error, size_t size)
 {
-    struct run *r = run_new(sponsor, task, digest, rows);
+    struct run *r = run_new(policy, task, digest, rows);
     uint8_t header[MSG_MAX_HEADER], *features = NULL;
     size_t n = task->array.rows, header_len = msg_pack(task, header), features_len;
     r->features = features_fit(o->table, o->columns, o->exclude, rows, task->u.task.fit_rows, error, size);
-    if (!r->features || features_apply(r->features, o->table, rows, n, &r->X, error, size) < 0)
+    if (!r->features)
+        goto bad;
+    const char *no = policy_task(policy, &o->store, task, features_width(r->features), o->kind->linear, false);
+    if (no) {
+        snprintf(error, size, "%s", no);
+        goto bad;
+    }
+    if (features_apply(r->features, o->table, rows, n, &r->X, error, size) < 0)
         goto bad;
     features = features_save(r->features, &features_len);
     if (!features || !header_len) {
@@ -62,7 +69,7 @@ struct run *runs_create(struct owner *o, const char *sponsor, const struct msg *
     }
     r->id = store_run(&o->store,
                       "INSERT INTO runs (sponsor, run, task, digest, rows, features, model) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                      "tbbbbbt", sponsor, (const void *)task->run, (size_t)RUN_BYTES, (const void *)header, header_len,
+                      "tbbbbbt", policy->key, (const void *)task->run, (size_t)RUN_BYTES, (const void *)header, header_len,
                       (const void *)digest, (size_t)DIGEST_BYTES, (const void *)rows, n * sizeof *rows,
                       (const void *)features, features_len, o->kind->name);
     free(features);
@@ -74,7 +81,7 @@ bad:
 }
 
 /* What a query of runs_load holds: task, digest, rows, features, model. */
-static struct run *run_restore(struct owner *o, const char *sponsor, sqlite3_stmt *q, char *error, size_t size)
+static struct run *run_restore(struct owner *o, const struct policy *policy, sqlite3_stmt *q, char *error, size_t size)
 {
     struct msg task;
     size_t n, rows_len, features_len;
@@ -88,7 +95,7 @@ static struct run *run_restore(struct owner *o, const char *sponsor, sqlite3_stm
         free(rows);
         goto out;
     }
-    r = run_new(sponsor, &task, sqlite3_column_blob(q, 2), rows);
+    r = run_new(policy, &task, sqlite3_column_blob(q, 2), rows);
     r->id = sqlite3_column_int64(q, 0);
     r->features = features_load(features, features_len);
     n = table_rows(o->table);
@@ -107,15 +114,15 @@ out:
     return r;
 }
 
-struct run *runs_load(struct owner *o, const char *sponsor, const uint8_t run[static RUN_BYTES], char *error, size_t size)
+struct run *runs_load(struct owner *o, const struct policy *policy, const uint8_t run[static RUN_BYTES], char *error, size_t size)
 {
     *error = 0;
     sqlite3_stmt *q = store_query(
-        &o->store, "SELECT id, task, digest, rows, features, model FROM runs WHERE sponsor = ? AND run = ?", "tb", sponsor,
+        &o->store, "SELECT id, task, digest, rows, features, model FROM runs WHERE sponsor = ? AND run = ?", "tb", policy->key,
         (const void *)run, (size_t)RUN_BYTES);
     if (!q)
         return NULL;
-    struct run *r = run_restore(o, sponsor, q, error, size);
+    struct run *r = run_restore(o, policy, q, error, size);
     store_done(q);
     if (!r)
         return NULL;
@@ -156,8 +163,15 @@ uint8_t *runs_fit(struct owner *o, struct run *r, const struct mat *residual, co
         snprintf(error, size, "the model's values are not finite in round %u", t);
         goto bad;
     }
+    policy_round_answers(r->policy, f.a, f.n * f.k);
     mat_encode(f.a, f.n * f.k, dtype, answer);
     store_run(&o->store, "BEGIN", "");
+    const char *no = policy_round(r->policy, &o->store);
+    if (no) {
+        store_run(&o->store, "ROLLBACK", "");
+        snprintf(error, size, "%s", no);
+        goto bad;
+    }
     store_run(&o->store, "INSERT INTO models (run, round, request, model) VALUES (?, ?, ?, ?)", "iibb", r->id, (int64_t)t,
               (const void *)digest, (size_t)DIGEST_BYTES, (const void *)saved, saved_len);
     store_run(&o->store, "INSERT OR REPLACE INTO answers (run, round, answer) VALUES (?, ?, ?)", "iib", r->id, (int64_t)t,
@@ -218,6 +232,11 @@ int runs_predict(struct owner *o, struct run *r, const uint32_t *rows, size_t n,
     struct mat X = {0}, one = {0};
     size_t K = r->task.u.task.outputs;
     int bad = -1;
+    const char *no = policy_predict(r->policy, &o->store, n);
+    if (no) {
+        snprintf(error, size, "%s", no);
+        goto out;
+    }
     if (load_models(o, r, rounds, error, size) < 0 ||
         features_apply(r->features, o->table, rows, n, &X, error, size) < 0)
         goto out;
@@ -236,6 +255,7 @@ int runs_predict(struct owner *o, struct run *r, const uint32_t *rows, size_t n,
                 else
                     f->a[(i * rounds + t) * K + k] = one.a[i * K + k];
     }
+    policy_round_answers(r->policy, f->a, f->n * f->k);
     bad = 0;
 out:
     mat_free(&X);

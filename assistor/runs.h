@@ -5,6 +5,7 @@
 
 #include "assistor/features.h"
 #include "assistor/model.h"
+#include "assistor/policy.h"
 #include "common/msg.h"
 #include "common/store.h"
 
@@ -20,7 +21,7 @@ struct owner {
 
 struct run {
     int64_t id; /* its row in worker.db */
-    char sponsor[MSG_NAME];
+    const struct policy *policy; /* of its sponsor */
     struct msg task;
     uint8_t digest[DIGEST_BYTES]; /* of the Task's row list */
     uint32_t *rows;               /* FIT rows, then answer rows */
@@ -37,10 +38,11 @@ enum { RUNS_FORMAT = 1 };
 
 /* The run of that sponsor and id: from `worker.db`, prepared again from the table; NULL with *error empty if it is not there, or
  * with one line in `error` if it cannot be used any more. */
-struct run *runs_load(struct owner *o, const char *sponsor, const uint8_t run[static RUN_BYTES], char *error, size_t size);
+struct run *runs_load(struct owner *o, const struct policy *policy, const uint8_t run[static RUN_BYTES], char *error, size_t size);
 
-/* A new run: learns the preparation from the FIT rows and stores all of it. Takes over `rows`. NULL with one line in `error`. */
-struct run *runs_create(struct owner *o, const char *sponsor, const struct msg *task, const uint8_t *digest, uint32_t *rows,
+/* A new run, if the policy consents: learns the preparation from the FIT rows and stores all of it. Takes over `rows`. NULL with
+ * one line in `error`. */
+struct run *runs_create(struct owner *o, const struct policy *policy, const struct msg *task, const uint8_t *digest, uint32_t *rows,
                         char *error, size_t size);
 void runs_free(struct owner *o, struct run *r);
 

@@ -18,7 +18,7 @@ enum { SPONSORS = 256, PARAMS = 64, CHUNK = 256 << 10, LOG_REQUEST = 1 };
 
 /* What one sponsor is doing with us. */
 struct sponsor {
-    char name[MSG_NAME]; /* its key, by which runs are stored; "self" for a sponsor's own worker */
+    struct policy policy; /* with its key, by which runs are stored; "self" for a sponsor's own worker */
     struct inbox inbox;
     double *coefficients;
     uint32_t questions; /* Align asked for the present Task */
@@ -68,8 +68,22 @@ __attribute__((format(printf, 5, 6))) static void refuse(struct worker *w, uint3
 
 static void tell_status(struct worker *w, const char *state)
 {
-    child_status(&w->child, "{\"state\":\"%s\",\"rows\":%u,\"columns\":%zu,\"model\":\"%s\"}", state, w->n,
-                 table_cols(w->own.table), w->own.kind->name);
+    char *json = NULL;
+    size_t size;
+    FILE *f = open_memstream(&json, &size);
+    if (!f)
+        log_die(1, "out of memory");
+    fprintf(f, "{\"state\":\"%s\",\"rows\":%u,\"columns\":%zu,\"model\":\"%s\",\"consent\":[", state, w->n,
+            table_cols(w->own.table), w->own.kind->name);
+    for (size_t i = 1; i < SPONSORS && w->sponsor[i].policy.sponsor; i++) {
+        char *one = policy_status(&w->sponsor[i].policy, &w->own.store);
+        fprintf(f, "%s%s", i > 1 ? "," : "", one ? one : "null");
+        free(one);
+    }
+    fputs("]}", f);
+    fclose(f);
+    child_status(&w->child, "%s", json);
+    free(json);
 }
 
 /* ---- Task and Align ---- */
@@ -131,7 +145,7 @@ static void on_task(struct worker *w, uint32_t peer, struct sponsor *s, const ui
                    w->n, task.u.task.common_rows);
         return;
     }
-    s->run = runs_load(&w->own, s->name, task.run, error, sizeof error);
+    s->run = runs_load(&w->own, &s->policy, task.run, error, sizeof error);
     if (s->run && memcmp(s->run->digest, digest, DIGEST_BYTES)) {
         refuse(w, peer, &task, "E_EQUIVOCATION", "this run was begun with other rows");
         runs_free(&w->own, s->run);
@@ -139,14 +153,18 @@ static void on_task(struct worker *w, uint32_t peer, struct sponsor *s, const ui
         return;
     }
     const char *bad = *error ? error : rows_check(rows, task.array.rows, w->n);
+    if (s->run && !bad)
+        bad = policy_task(&s->policy, &w->own.store, &task, 0, w->own.kind->linear, true);
     if (!s->run && !bad) {
         s->inbox.bytes = NULL; /* the run takes it over */
-        s->run = runs_create(&w->own, s->name, &task, digest, rows, error, sizeof error);
+        s->run = runs_create(&w->own, &s->policy, &task, digest, rows, error, sizeof error);
         if (!s->run)
             bad = error;
     }
-    if (!s->run) {
+    if (bad) {
         refuse(w, peer, &task, "E_TASK", "%s", bad);
+        runs_free(&w->own, s->run);
+        s->run = NULL;
         return;
     }
     log_info("task %s: accepted %u rounds on %u rows, %zu features, model %s", task.u.task.name, task.u.task.rounds,
@@ -348,7 +366,9 @@ static void from_link(struct worker *w, const struct frame *f)
     case MSG_ERROR:
         log_error("the sponsor says: %s %s", m.u.refuse.code, m.u.refuse.text);
         break;
-    case MSG_SETTLE: /* nothing to do: the next Fit or Predict shows that the round stands */
+    case MSG_SETTLE: /* the next Fit or Predict shows that the round stands; what it used up is told */
+        tell_status(w, "ready");
+        break;
     case MSG_PEER:
         break;
     default:
@@ -422,7 +442,9 @@ static void start(struct worker *w)
         log_die(1, "libsodium cannot be initialised");
     w->link = pipe_new(CHILD_PIPE, true);
     snprintf(path, sizeof path, "%s/worker.db", state);
-    store_open(&w->own.store, path, runs_schema, RUNS_FORMAT);
+    char schema[4096];
+    snprintf(schema, sizeof schema, "%s%s", runs_schema, policy_schema);
+    store_open(&w->own.store, path, schema, RUNS_FORMAT);
     read_model(w);
     w->own.table = table_open(conf_text(c, "data", "", "path", ""), error, sizeof error);
     if (!w->own.table)
@@ -432,9 +454,15 @@ static void start(struct worker *w)
     w->n = (uint32_t)table_rows(w->own.table);
     read_columns(w);
     read_ids(w);
-    snprintf(w->sponsor[0].name, MSG_NAME, "self");
+    w->sponsor[0].policy = (struct policy){c, NULL, "self"};
     for (size_t i = 0; (name = conf_name(c, "sponsor", i)) && i + 1 < SPONSORS; i++)
-        snprintf(w->sponsor[i + 1].name, MSG_NAME, "%s", conf_text(c, "sponsor", name, "key", ""));
+        w->sponsor[i + 1].policy = (struct policy){c, name, conf_text(c, "sponsor", name, "key", "")};
+    if (w->own.kind->linear && conf_name(c, "sponsor", 0))
+        log_info("the model is linear: a sponsor that sees as many rounds as there are columns can REBUILD them; a task with so many "
+                 "is %s",
+                 !strcmp(conf_text(c, "policy", "", "allow_reconstruction", "no"), "yes")
+                     ? "accepted (allow_reconstruction = yes)"
+                     : "refused unless a policy says allow_reconstruction = yes");
     tell_status(w, "ready");
 }
 

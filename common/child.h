@@ -22,6 +22,7 @@ enum control_kind {
     CONTROL_REQUEST,  /* supervisor → core: peers[0] = connection, header = NUL-ended words, payload = NUL-ended items */
     CONTROL_REPLY,    /* core → supervisor: peers[0] = connection, payload = one JSON object */
     CONTROL_STOP,     /* supervisor → link: say goodbye and end */
+    CONTROL_RELOAD,   /* supervisor → link: payload = packed configuration; the key file's descriptor goes with it */
 };
 
 struct child {

@@ -98,9 +98,11 @@ int conf_unpack(const uint8_t *bytes, size_t size, struct conf *c)
             if (!(field[f] = next_string(&at, end)))
                 goto bad;
         struct conf_item *items = reallocarray(c->items, c->n + 1, sizeof *items);
-        if (!items || (size_t)(end - at) < sizeof items->line)
+        if (!items)
             goto bad;
         c->items = items;
+        if ((size_t)(end - at) < sizeof items->line)
+            goto bad;
         items[c->n] = (struct conf_item){field[0], field[1], field[2], field[3], 0};
         memcpy(&items[c->n++].line, at, sizeof items->line);
         at += sizeof items->line;

@@ -71,13 +71,20 @@ static const struct rule rules[] = {
     {"sponsor", "key", KEY, A, L | W, 0, 0, NULL, NULL},
     {"sponsor", "key2", KEY, A, L, 0, 0, NULL, NULL},
     {"policy", "allow_reconstruction", CHOICE, A, W, 0, 0, "yes|no", NULL},
+    {"policy", "tasks", TEXT, A, W, 0, 0, NULL, NULL},
+    {"policy", "min_rows", INTEGER, A, W, 1, 2147483647, NULL, NULL},
+    {"policy", "max_outputs", INTEGER, A, W, 1, 65536, NULL, NULL},
+    {"policy", "max_rounds", INTEGER, A, W, 1, 4096, NULL, NULL},
+    {"policy", "max_rounds_total", INTEGER, A, W, 1, 1e9, NULL, NULL},
+    {"policy", "max_predictions_per_day", INTEGER, A, W, 0, 1e15, NULL, NULL},
+    {"policy", "round_to", REAL, A, W, 1e-12, 1e12, NULL, NULL},
+    {"policy", "require_loss", CHOICE, A, W, 0, 0, "yes|no", NULL},
     {"data", "table", LATER, BOTH, 0, 0, 0, NULL, NULL},
     {"data", "query", LATER, BOTH, 0, 0, 0, NULL, NULL},
     {"task", "deadline", LATER, S, 0, 0, 0, NULL, NULL},
     {"task", "quorum", LATER, S, 0, 0, 0, NULL, NULL},
     {"task", "held_out", LATER, S, 0, 0, 0, NULL, NULL},
     {"http", "*", LATER, S, 0, 0, 0, NULL, NULL},
-    {"policy", "*", LATER, A, 0, 0, 0, NULL, NULL},
 };
 enum { RULES = sizeof rules / sizeof *rules };
 
@@ -396,6 +403,9 @@ static void check_whole(struct reader *r)
     if (sponsor && !conf_find(c, "data", "", "path") && !conf_name(c, "peer", 0))
         fail(r, 0, "nobody to learn from: no [data] of its own and no [peer NAME]");
     const char *name;
+    for (size_t i = 0; (name = conf_name(c, "policy", i)); i++)
+        if (*name && !conf_find(c, "sponsor", name, "key"))
+            fail(r, 0, "[policy %s]: there is no [sponsor %s]", name, name);
     for (size_t i = 0; (name = conf_name(c, "peer", i)); i++)
         if (!conf_find(c, "peer", name, "key"))
             fail(r, 0, "[peer %s] has no key", name);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "common/child.h"
 #include "common/key.h"
@@ -598,6 +599,8 @@ static void on_small(struct link *l, struct arrival *a)
     if (key)
         digest_bytes(key, a->e->header, a->e->header_len, digest);
     trace_in(l, a, &a->m, a->e->header_len, key ? digest : NULL);
+    if (a->m.kind == MSG_ACCEPT)
+        tell_peer(l, a->peer, PEER_TRAFFIC); /* the Task is not counted as part of round 1 */
     to_private(l, a->peer, &a->m, NULL, 0);
 }
 
@@ -660,9 +663,43 @@ static void on_net(struct link *l, const struct net_event *e)
 
 /* ---- start ---- */
 
+/* The keys of one peer; NULL, or the reason why they cannot be used. */
+static const char *read_keys(const struct conf *c, const char *section, struct net_peer *p)
+{
+    static const char *const keys[] = {"key", "key2"};
+    static char text[512];
+    p->n_keys = 0;
+    for (size_t k = 0; k < 2; k++) {
+        const struct conf_item *item = conf_find(c, section, p->name, keys[k]);
+        if (!item)
+            continue;
+        if (key_z85_decode(item->value, p->key[p->n_keys++], NET_KEY) < 0) {
+            snprintf(text, sizeof text, "%s:%u: %s is not a public key: paste the line of NAME.pub", c->file, item->line, keys[k]);
+            return text;
+        }
+    }
+    return NULL;
+}
+
+/* No key may stand for two names. */
+static const char *same_keys(const struct link *l, const struct net_peer *peers)
+{
+    static char text[512];
+    for (size_t i = 0; i < l->n; i++)
+        for (size_t j = 0; j < i; j++)
+            for (size_t a = 0; a < peers[i].n_keys; a++)
+                for (size_t b = 0; b < peers[j].n_keys; b++)
+                    if (!memcmp(peers[i].key[a], peers[j].key[b], NET_KEY)) {
+                        snprintf(text, sizeof text, "%s: %s and %s have the same key", l->child.conf.file, peers[j].name,
+                                 peers[i].name);
+                        return text;
+                    }
+    return NULL;
+}
+
 static void read_peers(struct link *l)
 {
-    const char *section = l->sponsor ? "peer" : "sponsor", *name;
+    const char *section = l->sponsor ? "peer" : "sponsor", *name, *bad = NULL;
     const struct conf *c = &l->child.conf;
     while (conf_name(c, section, l->n))
         l->n++;
@@ -673,19 +710,69 @@ static void read_peers(struct link *l)
     l->remote[LOCAL].name = l->child.name;
     for (size_t i = 0; (name = conf_name(c, section, i)); i++) {
         struct net_peer *p = &l->peers[i];
-        static const char *const keys[] = {"key", "key2"};
         p->name = l->remote[i + 1].name = name;
         l->remote[i + 1].since = time(NULL);
         p->address = l->sponsor ? NULL : conf_text(c, section, name, "address", NULL);
-        for (size_t k = 0; k < 2; k++) {
-            const struct conf_item *item = conf_find(c, section, name, keys[k]);
-            if (item && key_z85_decode(item->value, p->key[p->n_keys++], NET_KEY) < 0)
-                log_die(2, "%s:%u: %s is not a public key: paste the line of NAME.pub", c->file, item->line, keys[k]);
-        }
-        for (size_t j = 0; j < i; j++)
-            if (!memcmp(l->peers[j].key[0], p->key[0], NET_KEY))
-                log_die(2, "%s: [%s %s] and [%s %s] have the same key", c->file, section, l->peers[j].name, section, name);
+        if ((bad = read_keys(c, section, p)))
+            log_die(2, "%s", bad);
     }
+    if ((bad = same_keys(l, l->peers)))
+        log_die(2, "%s", bad);
+}
+
+static int open_net(struct link *l, const char *listen)
+{
+    struct net_conf net = {.listen = l->n ? listen : NULL, /* alone: nobody to listen to */
+                           .public_key = key_public(l->key),
+                           .secret_key = key_secret(l->key),
+                           .peers = l->peers,
+                           .n_peers = l->n,
+                           .heartbeat_ms = (int)conf_int(&l->child.conf, "link", "", "heartbeat", 1000),
+                           .max_frame = CHUNK_MAX};
+    l->net = net_open(&net);
+    return l->net ? 0 : -1;
+}
+
+/* Keys are read again. libzmq cannot drop one peer of a listening socket, so all sockets are made anew: whoever's key still stands
+ * comes back at once and goes on from the last chunk; a key that is gone is neither read nor sent to from here on. */
+static void reload(struct link *l, const struct frame *f)
+{
+    const char *section = l->sponsor ? "peer" : "sponsor", *bad = NULL;
+    char error[512], listen[256] = "";
+    int fd = pipe_take_fd(l->child.control);
+    struct conf fresh;
+    struct key *key = fd < 0 ? NULL : key_load(fd, "the key file", error, sizeof error);
+    struct net_peer *peers = calloc(l->n + 1, sizeof *peers);
+    if (fd >= 0)
+        close(fd);
+    if (!peers || conf_unpack(f->payload, f->payload_len, &fresh) < 0)
+        log_die(1, "out of memory");
+    for (size_t i = 0; i < l->n && !bad; i++) {
+        peers[i] = l->peers[i];
+        bad = read_keys(&fresh, section, &peers[i]);
+        if (!bad && !peers[i].n_keys)
+            log_info("%s has no key any more: nothing of it is read or sent to it", peers[i].name);
+    }
+    bad = bad ? bad : key ? same_keys(l, peers) : error;
+    conf_free(&fresh);
+    if (bad) {
+        log_error("%s: nothing is changed", bad);
+        key_free(key);
+        free(peers);
+        return;
+    }
+    if (net_listening(l->net))
+        snprintf(listen, sizeof listen, "%s", net_listening(l->net));
+    for (uint32_t p = 1; p <= l->n; p++)
+        peer_down(l, p);
+    net_free(l->net);
+    key_free(l->key);
+    l->key = key;
+    memcpy(l->peers, peers, l->n * sizeof *peers);
+    free(peers);
+    if (open_net(l, *listen ? listen : NULL) < 0)
+        exit(1);
+    log_info("keys are in force");
 }
 
 static void open_all(struct link *l)
@@ -710,17 +797,7 @@ static void open_all(struct link *l)
         exit(2);
     read_peers(l);
     randombytes_buf(&l->instance, sizeof l->instance);
-    struct net_conf net = {.listen = conf_text(c, "listen", "", "address", NULL),
-                           .public_key = key_public(l->key),
-                           .secret_key = key_secret(l->key),
-                           .peers = l->peers,
-                           .n_peers = l->n,
-                           .heartbeat_ms = (int)conf_int(c, "link", "", "heartbeat", 1000),
-                           .max_frame = CHUNK_MAX};
-    if (l->n == 0)
-        net.listen = NULL; /* alone: nobody to listen to */
-    l->net = net_open(&net);
-    if (!l->net)
+    if (open_net(l, conf_text(c, "listen", "", "address", NULL)) < 0)
         exit(1);
     l->remote[LOCAL].up = l->local;
     l->changed = true;
@@ -762,6 +839,8 @@ static void read_control(struct link *l)
         exit(0); /* the supervisor is gone */
     if (f.kind == CONTROL_STOP)
         goodbye(l);
+    if (f.kind == CONTROL_RELOAD)
+        reload(l, &f);
 }
 
 static short wants(const struct pipe *p)

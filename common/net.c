@@ -37,6 +37,8 @@ struct connection { /* to the listener, until it is adopted or closed */
 
 struct dialled {
     void *socket, *monitor; /* NULL while waiting to dial again */
+    size_t key;             /* which of the pinned keys is tried; the other one follows when it fails */
+    unsigned failures;      /* of handshakes with it */
     double again, back_off; /* seconds */
     bool up;
 };
@@ -281,7 +283,16 @@ static void dial(struct net *n, uint32_t peer)
     struct dialled *d = &n->dialled[peer];
     const struct net_peer *p = &n->conf.peers[peer];
     d->socket = zmq_socket(n->context, ZMQ_DEALER);
-    if (d->socket && set_client(n, d->socket, p->key[0], n->conf.public_key, n->conf.secret_key) &&
+    if (p->n_keys == 0) {
+        d->again = now() + 3600;
+        if (d->socket)
+            zmq_close(d->socket);
+        d->socket = NULL;
+        return;
+    }
+    d->key %= p->n_keys;
+    d->failures = 0;
+    if (d->socket && set_client(n, d->socket, p->key[d->key], n->conf.public_key, n->conf.secret_key) &&
         (d->monitor = open_monitor(n, d->socket)) && zmq_connect(d->socket, p->address) == 0)
         return;
     log_error("[sponsor %s] address = %s: %s", p->name, p->address, zmq_strerror(errno));
@@ -444,6 +455,12 @@ static void drain_dialled(struct net *n, uint32_t peer)
             d->up = false;
             push(n, NET_DOWN, peer);
         } else if (event != ZMQ_EVENT_ACCEPTED) {
+            if (n->conf.peers[peer].n_keys > 1 && ++d->failures >= 2) { /* the sponsor may have changed to its other key */
+                close_pair(&d->socket, &d->monitor);
+                d->key++;
+                d->again = now() + 0.1;
+                return;
+            }
             log_limited(LOG_HANDSHAKE,
                         "no valid handshake with sponsor %s at %s: is it a GAL sponsor, and its key the one pinned here?",
                         n->conf.peers[peer].name, n->conf.peers[peer].address);

@@ -26,6 +26,7 @@ struct buffer {
 struct pipe {
     int fd;
     bool blocking;
+    int passed, pass; /* a descriptor that came, and one to go with the next bytes; −1: none */
     struct buffer in, out;
 };
 
@@ -73,6 +74,7 @@ struct pipe *pipe_new(int fd, bool blocking)
     if (!p)
         return NULL;
     p->fd = fd;
+    p->passed = p->pass = -1;
     p->blocking = blocking;
     int flags = fcntl(fd, F_GETFL), size = 4 << 20;
     fcntl(fd, F_SETFL, blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
@@ -86,6 +88,8 @@ void pipe_free(struct pipe *p)
     if (!p)
         return;
     close(p->fd);
+    if (p->passed >= 0)
+        close(p->passed);
     free(p->in.bytes);
     free(p->out.bytes);
     free(p);
@@ -104,14 +108,64 @@ size_t pipe_queued(const struct pipe *p)
 /* Sends the vectors as far as the descriptor takes them: the bytes sent, or −1. */
 static ssize_t send_some(struct pipe *p, struct iovec *iov, size_t n)
 {
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = n};
     ssize_t sent;
+    if (p->pass >= 0) {
+        msg.msg_control = control.bytes;
+        msg.msg_controllen = sizeof control.bytes;
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+        *c = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+        memcpy(CMSG_DATA(c), &p->pass, sizeof p->pass);
+    }
     do
         sent = sendmsg(p->fd, &msg, MSG_NOSIGNAL);
     while (sent < 0 && errno == EINTR);
+    if (sent > 0)
+        p->pass = -1;
     if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         return 0;
     return sent;
+}
+
+int pipe_send_fd(struct pipe *p, const struct frame *f, int fd)
+{
+    p->pass = fd;
+    int bad = pipe_send(p, f);
+    if (p->pass >= 0) /* the other end took no byte */
+        bad = -1;
+    p->pass = -1;
+    return bad;
+}
+
+int pipe_take_fd(struct pipe *p)
+{
+    int fd = p->passed;
+    p->passed = -1;
+    return fd;
+}
+
+/* read(), and a descriptor that comes with the bytes is kept; an earlier one that nobody took is closed. */
+static ssize_t receive_some(struct pipe *p, void *bytes, size_t size)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec iov = {bytes, size};
+    struct msghdr msg = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+    ssize_t n = recvmsg(p->fd, &msg, MSG_CMSG_CLOEXEC);
+    struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int))) {
+        if (p->passed >= 0)
+            close(p->passed);
+        memcpy(&p->passed, CMSG_DATA(c), sizeof p->passed);
+    }
+    return n;
 }
 
 int pipe_flush(struct pipe *p)
@@ -214,7 +268,7 @@ int pipe_recv(struct pipe *p, struct frame *f)
         size_t missing = total - (p->in.end - p->in.begin);
         if (buffer_reserve(&p->in, missing > READ_AHEAD ? missing : READ_AHEAD) < 0)
             return -1;
-        ssize_t n = read(p->fd, p->in.bytes + p->in.end, p->in.size - p->in.end);
+        ssize_t n = receive_some(p, p->in.bytes + p->in.end, p->in.size - p->in.end);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))

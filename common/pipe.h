@@ -34,6 +34,12 @@ int pipe_fd(const struct pipe *p);
 /* Sends (or queues) a copy of the frame. 0, or −1 when the other end is gone (errno). */
 int pipe_send(struct pipe *p, const struct frame *f);
 
+/* The same, and a copy of the descriptor fd goes with it. Only on a pipe with nothing queued. */
+int pipe_send_fd(struct pipe *p, const struct frame *f, int fd);
+
+/* The descriptor that came last (the caller closes it), or −1. */
+int pipe_take_fd(struct pipe *p);
+
 /* Sends what is queued. 0, or −1 when the other end is gone. */
 int pipe_flush(struct pipe *p);
 

@@ -182,6 +182,33 @@ out:
     return bad;
 }
 
+/* SIGHUP: keys are read again, ours and the others'; a file that cannot be used changes nothing. */
+static void reload(struct supervisor *s)
+{
+    struct supervised *link = &s->child[SUPERVISE_LINK];
+    char error[1024];
+    struct conf fresh;
+    size_t size;
+    if (conf_read(s->conf.file, s->role, &fresh, error, sizeof error) < 0) {
+        log_error("%s: nothing is changed", error);
+        return;
+    }
+    const char *path = conf_text(&fresh, "organization", "", "key", "");
+    int key = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    uint8_t *bytes = conf_pack(&fresh, conf_for, link->process, &size);
+    struct frame f = {.kind = CONTROL_RELOAD, .payload = bytes, .payload_len = (uint32_t)size};
+    if (key < 0)
+        log_error("%s: %s: nothing is changed", path, strerror(errno));
+    else if (!bytes || !link->pid || pipe_queued(link->control) || pipe_send_fd(link->control, &f, key) < 0)
+        log_error("the link is busy or being started: send SIGHUP again");
+    else
+        log_info("keys are read again; other changes of the configuration wait for a restart");
+    if (key >= 0)
+        close(key);
+    free(bytes);
+    conf_free(&fresh);
+}
+
 /* ---- ending ---- */
 
 static void forget(struct supervised *c)
@@ -299,10 +326,13 @@ static int run(struct supervisor *s, struct control *control)
         if (poll(fds, n, timeout) < 0 && errno != EINTR)
             return 1;
         struct signalfd_siginfo sig;
-        if (read(s->signals, &sig, sizeof sig) == sizeof sig && sig.ssi_signo != SIGCHLD) {
-            log_info("stopping");
-            return 0;
-        }
+        while (read(s->signals, &sig, sizeof sig) == sizeof sig)
+            if (sig.ssi_signo == SIGHUP) {
+                reload(s);
+            } else if (sig.ssi_signo != SIGCHLD) {
+                log_info("stopping");
+                return 0;
+            }
         from_children(s, control);
         control_handle(control, fds + children, n - children);
         int code = reap(s, control);
@@ -319,6 +349,7 @@ static void take_signals(struct supervisor *s)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_BLOCK, &set, NULL);
     s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -1,0 +1,23 @@
+/* The reader of traces in deploy/gal, beside the link's writer: both have a trace_free. */
+#define trace_free gal_trace_free
+#include "deploy/gal/trace_read.c"
+#include "deploy/gal/trace_verify.c"
+
+#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/gal_trace.h"
+
+bool gal_trace_verify(const char *path, size_t *lines)
+{
+    struct trace t;
+    char error[512] = "";
+    size_t shared;
+    bool good = trace_read(&t, path, error, sizeof error) == 0 && trace_verify(&t, error, sizeof error) == 0;
+    MUST(good == !*error);
+    *lines = t.n;
+    for (size_t i = 0; i < t.n && t.line[i].json; i++)
+        (void)(trace_outward(&t.line[i]) + trace_local(&t.line[i]));
+    if (good && !trace_compare(&t, &t, &shared, error, sizeof error))
+        MUST(shared > 0);
+    trace_free(&t);
+    return good;
+}
