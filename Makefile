@@ -48,7 +48,7 @@ test_key_OBJ = common/key.o
 TEST_LIB = -lcmocka -lopenblas -lsqlite3 -lsodium -lprotobuf-c -lz -lm
 
 # measurements: tests/bench/bench_X.c, likewise
-BENCHES = bench_table bench_linear
+BENCHES = bench_table bench_linear make_table
 bench_table_OBJ = common/table.o
 bench_linear_OBJ = assistor/model_linear.o common/mat.o
 
@@ -133,6 +133,14 @@ install: all  ## to PREFIX (/usr/local): programs, man pages; DESTDIR is respect
 check-source:  ## the sources against the rules of docs/ARCHITECTURE.md; gal.c against docs/ALGORITHM.md
 	@$(PYTHON) tests/check_source.py
 
+check: deps  ## all tests, short forms (≤ 20 minutes on 2 cores)
+	$(MAKE) -s -j$$(nproc) all unit
+	$(MAKE) -s check-source check-unit check-fuzz check-asan check-valgrind check-system
+
+check-full: deps  ## the figures of the bars that take longer
+	$(MAKE) -s check FUZZ_RUNS=1000000
+	$(MAKE) -s bench
+
 unit: $(addprefix $(B)/tests/unit/,$(TESTS))
 
 check-unit: unit  ## unit tests (cmocka)
@@ -173,6 +181,9 @@ fuzz-coverage:  ## lines of the decoders that the corpora reach
 	@llvm-cov report $(patsubst %,-object $(B)/coverage/tests/fuzz/fuzz_%,$(FUZZ)) \
 	    -instr-profile=$(B)/coverage/all.profdata $(COVERED) | awk '{ printf "%-40s %8s %8s %9s\n", $$1, $$8, $$9, $$10 }'
 
+bench: all bench-table bench-linear $(B)/tests/bench/make_table  ## what the parts and the whole cost, side by side (≤ 10 minutes)
+	$(PYTHON) tests/bench/bench.py $(B) $(if $(SMALL),,--large)
+
 bench-table bench-linear: bench-%: $(B)/tests/bench/bench_%  ## time loading a table, a linear round
 	OPENBLAS_NUM_THREADS=1 $<
 
@@ -182,9 +193,11 @@ simulate = $(2) $(1)/gal simulate tests/data/reference/wine.csv --target target 
 
 check-asan:  ## unit tests and a whole simulation under ASan and UBSan
 	$(MAKE) B=$(B)/asan SANITIZE=address,undefined OPT='-O1 -g' all unit
-	@set -e; export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1; \
-	for t in $(TESTS); do ASAN_OPTIONS=detect_leaks=1 $(B)/asan/tests/unit/$$t; done; \
-	$(call simulate,$(B)/asan,timeout 120)
+	@set -e; for t in $(TESTS); do UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(B)/asan/tests/unit/$$t; done
+	@rm -f $(B)/asan/report.*
+	ASAN_OPTIONS=detect_leaks=0:log_path=$(abspath $(B))/asan/report UBSAN_OPTIONS=print_stacktrace=1:log_path=$(abspath $(B))/asan/report \
+	    $(call simulate,$(B)/asan,timeout 120)
+	@if ls $(B)/asan/report.* 2>/dev/null; then cat $(B)/asan/report.*; exit 1; fi
 
 check-valgrind: all unit  ## unit tests and a whole simulation under valgrind
 	@set -e; for t in $(TESTS); do echo "valgrind $$t"; \
