@@ -366,7 +366,9 @@ static void from_link(struct worker *w, const struct frame *f)
     case MSG_ERROR:
         log_error("the sponsor says: %s %s", m.u.refuse.code, m.u.refuse.text);
         break;
-    case MSG_SETTLE: /* the next Fit or Predict shows that the round stands; what it used up is told */
+    case MSG_SETTLE:
+        if (run_named(s, &m) && m.round <= s->run->fitted)
+            runs_settle(&w->own, s->run, m.round, m.u.settle.commitment);
         tell_status(w, "ready");
         break;
     case MSG_PEER:
