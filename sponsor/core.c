@@ -1,5 +1,6 @@
 /* gal-core: the sponsor's private process. It holds the labels and the scores, runs Algorithm 1 and answers the operator. It has
  * no socket, no features and no model: everything it asks of an organization goes through its link. */
+#include <cblas.h>
 #include <errno.h>
 #include <math.h>
 #include <sodium.h>
@@ -508,6 +509,7 @@ static void start(struct core *c)
     const char *labels = conf_text(&c->child.conf, "labels", "", "path", ""); /* and, for its ids, the own data's file */
     sandbox_enter(&c->child, &(struct sandbox){.read = {labels, conf_text(&c->child.conf, "data", "", "path", NULL)},
                                                .write = {state}});
+    openblas_set_num_threads(child_threads());
     if (sodium_init() < 0)
         log_die(1, "libsodium cannot be initialised");
     self = c;
