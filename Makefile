@@ -89,6 +89,9 @@ unit: $(addprefix $(B)/tests/unit/,$(TESTS))
 check-unit: unit  ## unit tests (cmocka)
 	@set -e; for t in $(TESTS); do $(B)/tests/unit/$$t; done
 
+check-system: all  ## system tests: real daemons, real data (pytest)
+	GAL_BUILD=$(abspath $(B)) $(PYTHON) -m pytest -q tests/system
+
 bench-table bench-linear: bench-%: $(B)/tests/bench/bench_%  ## time loading a table, a linear round
 	OPENBLAS_NUM_THREADS=1 $<
 
@@ -101,5 +104,5 @@ clean:  ## remove what was built
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
-.PHONY: all deps unit check-unit bench-table bench-linear format clean help
+.PHONY: all deps unit check-unit check-system bench-table bench-linear format clean help
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
