@@ -183,6 +183,8 @@ fuzz-coverage:  ## lines of the decoders that the corpora reach
 
 bench: all bench-table bench-linear $(B)/tests/bench/make_table  ## what the parts and the whole cost, side by side (≤ 10 minutes)
 	$(PYTHON) tests/bench/bench.py $(B) $(if $(SMALL),,--large)
+check-system: all  ## system tests: real daemons, real data (pytest)
+	GAL_BUILD=$(abspath $(B)) $(PYTHON) -m pytest -q tests/system
 
 bench-table bench-linear: bench-%: $(B)/tests/bench/bench_%  ## time loading a table, a linear round
 	OPENBLAS_NUM_THREADS=1 $<
