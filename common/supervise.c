@@ -76,7 +76,8 @@ static int open_for_link(const struct supervisor *s, struct wiring *w)
     const char *key = conf_text(&s->conf, "organization", "", "key", "");
     w->fd[CHILD_KEY] = open(key, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (w->fd[CHILD_KEY] < 0) {
-        log_error("%s: %s: make a key with gal keygen", key, errno == ELOOP ? "is a symbolic link" : strerror(errno));
+        log_error("%s: %s: make a key with gal keygen", key,
+                  errno == ELOOP ? "is a symbolic link" : strerror(errno));
         return -1;
     }
     if (snprintf(trace, sizeof trace, "%s/../trace.jsonl", s->state) >= (int)sizeof trace)
@@ -88,7 +89,8 @@ static int open_for_link(const struct supervisor *s, struct wiring *w)
 }
 
 /* In the new process: descriptors to their places, then the program. Only calls that are safe after fork. */
-static _Noreturn void become(const struct supervisor *s, const struct supervised *c, const struct wiring *w, pid_t parent)
+static _Noreturn void become(const struct supervisor *s, const struct supervised *c, const struct wiring *w,
+                             pid_t parent)
 {
     int high[CHILD_TRACE + 1];
     for (int i = CHILD_CONTROL; i <= CHILD_TRACE; i++)
@@ -118,7 +120,8 @@ static int send_conf(const struct supervisor *s, const struct supervised *c)
     uint8_t *filter = filter_build(c->process == CONF_LINK, &filter_len);
     struct frame f = {.kind = CONTROL_CONF,
                       .header = filter,
-                      .header_len = filter ? (uint32_t)filter_len : 0, /* without one the child says what is missing */
+                      .header_len =
+                          filter ? (uint32_t)filter_len : 0, /* without one the child says what is missing */
                       .payload = bytes,
                       .payload_len = (uint32_t)size};
     int bad = !bytes || pipe_send(c->control, &f) < 0;
@@ -271,8 +274,9 @@ static int reap(struct supervisor *s, struct control *control)
         }
         s->back_off = now() - s->started > 60 ? 0.1 : s->back_off < 15 ? 2 * s->back_off : 30;
         s->restarts++;
-        log_error("%s %s: starting %s again in %.1f s (restart %u)", c->program, how(status, text, sizeof text),
-                  s->role == CONF_SPONSOR ? "link, core and worker" : "link and worker", s->back_off, s->restarts);
+        log_error(
+            "%s %s: starting %s again in %.1f s (restart %u)", c->program, how(status, text, sizeof text),
+            s->role == CONF_SPONSOR ? "link, core and worker" : "link and worker", s->back_off, s->restarts);
         s->started = now() + s->back_off; /* when to start: see run */
         return -1;
     }
@@ -356,7 +360,8 @@ static void take_signals(struct supervisor *s)
     signal(SIGPIPE, SIG_IGN);
 }
 
-/* Several daemons share a host: one thread each unless the owner says otherwise, and none that spins (a factor of 240). */
+/* Several daemons share a host: one thread each unless the owner says otherwise, and none that spins (a
+ * factor of 240). */
 static void set_threads(void)
 {
     setenv("OPENBLAS_NUM_THREADS", "1", 1); /* and no thread before the sandbox */
@@ -364,21 +369,38 @@ static void set_threads(void)
     setenv("OMP_WAIT_POLICY", "passive", 0);
 }
 
-/* A link may read /etc and the system's libraries: nothing of ours may lie there. */
+/* Where a path leads, or, if nothing is there yet, where the nearest directory above it does. */
+static void lead(const char *path, char real[static PATH_MAX + 1])
+{
+    char above[PATH_MAX];
+    snprintf(above, sizeof above, "%s", path);
+    while (!realpath(above, real)) {
+        char *slash = strrchr(above, '/');
+        if (!slash || slash == above) {
+            strcpy(real, "/");
+            return;
+        }
+        *slash = 0;
+    }
+}
+
+/* A link may read /etc and the system's libraries: nothing of ours may lie there. Asked before anything is
+ * made. */
 static const char *misplaced(const struct supervisor *s)
 {
     static const char *const where[][2] = {{"data", "path"}, {"labels", "path"}, {"organization", "state"}};
-    static const char *const open_to_link[] = {"/etc/", "/lib/", "/lib64/", "/usr/lib/"};
+    static const char *const open_to_link[] = {"/etc/", "/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/"};
     static char text[PATH_MAX + 200], real[PATH_MAX + 1];
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof where / sizeof *where; i++) {
         const struct conf_item *item = conf_find(&s->conf, where[i][0], "", where[i][1]);
-        if (!item || !realpath(item->value, real))
+        if (!item)
             continue;
+        lead(item->value, real);
         strcat(real, "/");
-        for (size_t j = 0; j < 4; j++)
+        for (size_t j = 0; j < sizeof open_to_link / sizeof *open_to_link; j++)
             if (!strncmp(real, open_to_link[j], strlen(open_to_link[j]))) {
-                snprintf(text, sizeof text, "%s:%u: %s = %s lies below %s, which gal-link can read: move it", s->conf.file,
-                         item->line, item->key, item->value, open_to_link[j]);
+                snprintf(text, sizeof text, "%s:%u: %s = %s lies below %s, which gal-link can read: move it",
+                         s->conf.file, item->line, item->key, item->value, open_to_link[j]);
                 return text;
             }
     }
@@ -420,11 +442,11 @@ int supervise_main(int argc, char **argv, enum conf_role role)
     set_threads();
     take_signals(&s);
     choose_children(&s);
-    if (find_programs(&s) < 0 || make_state(&s) < 0)
-        return 2;
     const char *bad = misplaced(&s);
     if (bad)
         log_die(2, "%s", bad);
+    if (find_programs(&s) < 0 || make_state(&s) < 0)
+        return 2;
     struct control *control = control_open(&s);
     int code = !control ? 2 : start_children(&s) < 0 ? 1 : run(&s, control);
     stop_children(&s);
