@@ -12,6 +12,7 @@ static void check_item(const struct conf *c, const struct conf_item *it, enum co
     if (rule->type == INTEGER) {
         long n = conf_int(c, it->section, it->name, it->key, -1);
         MUST((double)n >= rule->lo && (double)n <= rule->hi);
+        MUST((double)n == conf_real(c, it->section, it->name, it->key, -1));
     }
     if (rule->type == CHOICE)
         MUST(in_list(rule->choices, it->value));
