@@ -423,7 +423,7 @@ def links():
     yield "blocked", b"\1" + hello + op(5, 2) + own_task + op(4, 6, SETTLE, 1, 1) + op(5, 1) + op(5, 2) + op(4, 6, SETTLE, 1, 2) + op(5, 0) * 2
     yield "disconnect", b"\1" + hello + own_task + op(5, 0) + op(4, 6, SETTLE, 1, 1) + op(5, 1) + hello + op(3, 6, 255, FIT, 1, 1, arr(4, 1))
     yield "trace", b"\0" + welcome + their_task + op(7) + theirs(FIT, 1, 4) + op(7) + theirs(FIT, 1, 4)
-    yield "tasks", b"\0" + welcome + op(8, 255, TASK, 0, 0, a_task)
+    yield "tasks", b"\0" + welcome + their_task + op(8, 255, TASK, 0, 0, a_task) + op(3, 2, 255, FITTED, 1, 1, arr(6, 4))
     yield "garbage", b"\0" + welcome + op(5, 2) + op(8, 255, CHUNK_MSG, 0, 0) * 3
 
 
