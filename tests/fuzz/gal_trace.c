@@ -14,7 +14,7 @@ bool gal_trace_verify(const char *path, size_t *lines)
     bool good = trace_read(&t, path, error, sizeof error) == 0 && trace_verify(&t, error, sizeof error) == 0;
     MUST(good == !*error);
     *lines = t.n;
-    for (size_t i = 0; i < t.n && t.line[i].json; i++)
+    for (size_t i = 0; good && i < t.n; i++)
         (void)(trace_outward(&t.line[i]) + trace_local(&t.line[i]));
     if (good && !trace_compare(&t, &t, &shared, error, sizeof error))
         MUST(shared > 0);
