@@ -81,9 +81,17 @@ static void exchange(const uint8_t *data, size_t size)
         if (data[i] & 1)
             receive_sent(&e);
         uint32_t n = data[i];
-        struct frame f = {(uint32_t)e.sent, n, (const uint32_t *)(const void *)bytes, bytes, n, bytes, payload_of(n)};
+        struct frame next = {(uint32_t)e.sent, n, (const uint32_t *)(const void *)bytes, bytes, n, bytes, payload_of(n)};
         e.last[e.sent++] = (uint8_t)n;
-        MUST(pipe_send(e.a, &f) == 0);
+        MUST(pipe_send(e.a, &next) == 0);
+    }
+    pipe_free(NULL);
+    struct frame f = {.payload = bytes, .payload_len = 1};
+    if (size % 2 && pipe_queued(e.a)) { /* the other end goes before it has all */
+        pipe_free(e.b);
+        MUST(pipe_flush(e.a) < 0 && pipe_send(e.a, &f) < 0);
+        pipe_free(e.a);
+        return;
     }
     while (e.received < e.sent) {
         MUST(pipe_flush(e.a) == 0);
@@ -91,7 +99,6 @@ static void exchange(const uint8_t *data, size_t size)
     }
     MUST(pipe_queued(e.a) == 0);
     pipe_free(e.b);
-    struct frame f = {.payload = bytes, .payload_len = 1};
     MUST(pipe_send(e.a, &f) < 0);
     pipe_free(e.a);
 }

@@ -115,6 +115,7 @@ def pipes():
     yield "header", b"\0\x10" + struct.pack("<4I", 1, 0, 1 << 20, 0)
     yield "long", b"\2\x40" + struct.pack("<4I", 1, 0, 0, 1 << 16) + b"x" * 99
     yield "exchange", bytes([1]) + bytes([0, 1, 8, 255, 20, 254, 252, 2, 3])
+    yield "queue-gone", bytes([1]) + bytes([254] * 9)
     yield "queue", bytes([1]) + bytes([254] * 12 + [1, 7, 250, 250, 250, 251] + [252] * 9)
 
 
@@ -243,15 +244,15 @@ def tables():
     yield "rows", b"n,t\n" + b"".join(b"%d,%s\n" % (i, b"w" * (i % 5)) for i in range(150))
 
 
-def trace_lines(n):
+def trace_lines(n, task_dtype="u32", digest="ab" * 32):
     chain, out = b"\0" * 32, b""
     for i in range(n):
         kind = ("Hello", "Task", "Accept", "Fit", "Fitted", "Settle")[i % 6]
-        dtype = "f32" if kind in ("Fit", "Fitted") else "u32" if kind == "Task" else ""
+        dtype = "f32" if kind in ("Fit", "Fitted") else task_dtype if kind == "Task" else ""
         run = "" if kind == "Hello" else "72" * 16
         line = ('{"time":"2026-01-01T00:00:00.000Z","n":%d,"dir":"%s","peer":"lab","kind":"%s","run":"%s","round":%d,"rows":4,"cols":1,'
                 '"dtype":"%s","bytes":16,"wire":90,"digest":"%s","repeat":false,"head":"%s"') % (
-                    i + 1, "in" if i % 2 else "out", kind, run, i // 6, dtype, "ab" * 32 if run else "", "cd" * 32 if run else "")
+                    i + 1, "in" if i % 2 else "out", kind, run, i // 6, dtype, digest if run else "", "cd" * 32 if run else "")
         chain = hashlib.blake2b(chain + line.encode(), digest_size=32).digest()
         out += line.encode() + b',"chain":"%s"}\n' % chain.hex().encode()
     return out
@@ -274,11 +275,12 @@ def traces():
         if how == 0:
             continue
         yield "other-%d" % how, bytes([how]) + b'{"dir":"in","kind":"Fit","n":1}\n' + lines
-        yield "dtype-%d" % how, bytes([how]) + lines.replace(b"f32", b"f16")
         yield "nul-%d" % how, bytes([how]) + lines + b"\0\0\0\0"
         yield "head-%d" % how, bytes([how]) + lines.replace(b'"head":"cd', b'"head":"c')
     yield "json", b"\1{\n"
-    yield "hello", b"\1" + trace_lines(1)
+    yield "dtype", b"\1" + trace_lines(2, "f16")
+    yield "digest", b"\1" + trace_lines(2, digest="xy")
+    yield "cut-hello", b"\1" + trace_lines(1) + b'{"time"'
     exchange = msg(HELLO, 0) + b"".join(
         msg(k, 1, r, b) + op(2 * (r % 2), 9, 9, 0, 0)
         for r in range(3) for k, b in ((TASK, bytes([4, 2, 1, 9, 6, 0])), (ACCEPT, b"\1\1"), (FIT, arr(4, 1)), (FITTED, arr(6, 1)), (SETTLE, b"\1")))
