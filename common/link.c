@@ -26,6 +26,7 @@ enum {
     LOG_STATE,
     LOG_RUN,
     LOG_TRANSFER,
+    LOG_VERSION,
 };
 
 /* A message, or a transfer and how far it is, in a peer's queue. */
@@ -468,7 +469,7 @@ static void say_hello(struct link *l, uint32_t peer, enum msg_kind kind)
 static void on_hello(struct link *l, struct arrival *a)
 {
     if (a->m.u.hello.version != PROTOCOL_VERSION) {
-        log_limited(LOG_STATE, "%s speaks version %u of the protocol, this is version %u: install the same release",
+        log_limited(LOG_VERSION, "%s speaks version %u of the protocol, this is version %u: install the same release",
                     l->remote[a->peer].name, a->m.u.hello.version, PROTOCOL_VERSION);
         return;
     }
@@ -483,7 +484,7 @@ static void on_welcome(struct link *l, struct arrival *a)
 {
     trace_in(l, a, &a->m, a->e->header_len, NULL);
     if (a->m.u.hello.version != PROTOCOL_VERSION)
-        log_limited(LOG_STATE, "sponsor %s speaks version %u of the protocol, this is version %u: install the same release",
+        log_limited(LOG_VERSION, "sponsor %s speaks version %u of the protocol, this is version %u: install the same release",
                     l->remote[a->peer].name, a->m.u.hello.version, PROTOCOL_VERSION);
     else if (!l->remote[a->peer].up)
         peer_up(l, a->peer, a->m.u.hello.program);
