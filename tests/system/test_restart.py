@@ -126,7 +126,7 @@ def test_a_peer_stopped_and_started_by_hand(federation, expected):
     time.sleep(0.5)
     assert len(f.rounds()) == stood  # waits
     wait_for("the status to say so", lambda: f.sponsor.status()["core"]["waiting_for"] == ["org3"])
-    assert f.sponsor.count("org3 says goodbye") == 1
+    assert f.sponsor.count("org3 is gone") == 1
     f["org3"].start()
     unharmed(f, expected)
 
@@ -181,6 +181,16 @@ def test_a_stopped_process_does_not_hold_up_the_end(federation):
     for d in f.daemons.values():
         d.stop()
     assert time.monotonic() - begun <= 2 * len(f.daemons) and not f.processes()
+
+
+def test_children_never_outlive_their_supervisor(federation):
+    """Not even those that cannot notice by themselves."""
+    f = long_run(federation, rows=500)
+    f.crashes = True
+    for d, program in ((f.sponsor, "gal-core"), (f["org2"], "gal-worker")):
+        d.kill(program, signal.SIGSTOP)
+        d.kill(f"gal-{d.role}")
+    wait_for("their children to be gone", lambda: all(w.endswith(("org3", "org3.conf")) for w in f.processes().values()), 2)
 
 
 # ---- what cannot start says why, in one line ----
