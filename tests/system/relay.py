@@ -13,7 +13,7 @@ class Connection:
         self.bytes = [bytearray(), bytearray()]  # to the sponsor, from it
         self.flip = flip  # (direction, offset) or None
         self.flipped = 0.0  # when
-        self.after = 0  # bytes that the one who got the changed byte took or sent afterwards
+        self.cut = False  # lived on for two seconds after the change, and was cut by us
         self.ended = 0.0
         self.by = None  # 0: the assistor, 1: the sponsor closed it
 
@@ -50,10 +50,13 @@ class Relay:
     def carry(self, c, near):
         with contextlib.suppress(OSError), near, socket.create_connection(("127.0.0.1", self.to)) as far:
             ends = (near, far)
+            for end in ends:
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with selectors.DefaultSelector() as s:
                 for i, end in enumerate(ends):
                     s.register(end, selectors.EVENT_READ, i)
-                while self.open:
+                while self.open and not c.cut:
+                    c.cut = c.flipped and time.monotonic() > c.flipped + 2
                     for ready, _ in s.select(0.2):
                         i = ready.data
                         try:
