@@ -783,15 +783,15 @@ static int open_net(struct link *l, const char *listen)
 static void reload(struct link *l, const struct frame *f)
 {
     const char *section = l->sponsor ? "peer" : "sponsor", *bad = NULL;
-    char error[512], listen[256] = "";
+    char error[512] = "the key file did not come with the request", listen[256] = "";
     int fd = pipe_take_fd(l->child.control);
     struct conf fresh;
-    struct key *key = fd < 0 ? NULL : key_load(fd, "the key file", error, sizeof error);
     struct net_peer *peers = calloc(l->n + 1, sizeof *peers);
-    if (fd >= 0)
-        close(fd);
     if (!peers || conf_unpack(f->payload, f->payload_len, &fresh) < 0)
         log_die(1, "out of memory");
+    struct key *key = fd < 0 ? NULL : key_load(fd, conf_text(&fresh, "organization", "", "key", ""), error, sizeof error);
+    if (fd >= 0)
+        close(fd);
     for (size_t i = 0; i < l->n && !bad; i++) {
         peers[i] = l->peers[i];
         bad = read_keys(&fresh, section, &peers[i]);
