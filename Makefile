@@ -24,7 +24,7 @@ gal-assistor_OBJ = assistor/main.o $(SUPERVISE)
 gal-assistor_LIB = -linih -ljansson -lseccomp
 gal-link_OBJ     = common/link.o common/transfer.o common/net.o common/trace.o common/digest.o common/key.o $(COMMON) $(WIRE)
 gal-link_LIB     = -lzmq -lsodium -lprotobuf-c
-gal-core_OBJ     = sponsor/core.o sponsor/gal.o sponsor/peers.o sponsor/run.o sponsor/rows.o sponsor/labels.o \
+gal-core_OBJ     = sponsor/core.o sponsor/gal.o sponsor/step.o sponsor/replay.o sponsor/peers.o sponsor/run.o sponsor/rows.o sponsor/labels.o \
                    sponsor/predict.o sponsor/loss.o sponsor/weights.o sponsor/rate.o sponsor/metric.o \
                    common/inbox.o common/digest.o common/mat.o common/store.o common/table.o $(COMMON) $(WIRE)
 gal-core_LIB     = -lopenblas -lsqlite3 -lprotobuf-c -lsodium -lz -lm
@@ -183,6 +183,8 @@ fuzz-coverage:  ## lines of the decoders that the corpora reach
 
 bench: all bench-table bench-linear $(B)/tests/bench/make_table  ## what the parts and the whole cost, side by side (≤ 10 minutes)
 	$(PYTHON) tests/bench/bench.py $(B) $(if $(SMALL),,--large)
+check-system: all  ## system tests: real daemons, real data (pytest)
+	GAL_BUILD=$(abspath $(B)) $(PYTHON) -m pytest -q tests/system
 
 bench-table bench-linear: bench-%: $(B)/tests/bench/bench_%  ## time loading a table, a linear round
 	OPENBLAS_NUM_THREADS=1 $<

@@ -12,6 +12,8 @@ const char runs_schema[] =
     "  begun TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ')), UNIQUE (sponsor, run));"
     "CREATE TABLE models (run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, round INTEGER NOT NULL,"
     "  request BLOB NOT NULL, model BLOB NOT NULL, PRIMARY KEY (run, round));"
+    "CREATE TABLE commitments (run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, round INTEGER NOT NULL,"
+    "  commitment BLOB NOT NULL, PRIMARY KEY (run, round));"
     "CREATE TABLE answers (run INTEGER PRIMARY KEY REFERENCES runs ON DELETE CASCADE, round INTEGER NOT NULL,"
     "  answer BLOB NOT NULL);"; /* the last round's alone */
 
@@ -189,6 +191,12 @@ bad:
     free(saved);
     free(answer);
     return NULL;
+}
+
+void runs_settle(struct owner *o, const struct run *r, uint32_t t, const uint8_t *commitment)
+{
+    store_run(&o->store, "INSERT OR IGNORE INTO commitments (run, round, commitment) VALUES (?, ?, ?)", "iib", r->id, (int64_t)t,
+              (const void *)commitment, (size_t)DIGEST_BYTES);
 }
 
 uint8_t *runs_answer(struct owner *o, const struct run *r, uint32_t t, const uint8_t *digest, bool *other)

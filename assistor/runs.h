@@ -50,6 +50,9 @@ void runs_free(struct owner *o, struct run *r);
  * request's digest. Returns the answer (malloc'd, the caller frees), or NULL with one line in `error`. */
 uint8_t *runs_fit(struct owner *o, struct run *r, const struct mat *residual, const uint8_t *digest, char *error, size_t size);
 
+/* Keeps what the sponsor committed to for round t: the first one counts. */
+void runs_settle(struct owner *o, const struct run *r, uint32_t t, const uint8_t *commitment);
+
 /* The stored answer of round t if its request had that digest; NULL if there is none; *other: there is one to another request. */
 uint8_t *runs_answer(struct owner *o, const struct run *r, uint32_t t, const uint8_t *digest, bool *other);
 

@@ -1,6 +1,7 @@
 /* gal-worker: one organization's private process. It holds the feature slice and the models, and answers Task, Align, Fit and
  * Predict. It has no socket: everything it says goes through its link. A sponsor is trusted with nothing: not its shapes, its
  * rows, its values or their order. */
+#include <cblas.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,7 @@ struct worker {
     char *exclude;
     const char **ids; /* of every row of the table, or NULL */
     uint32_t n;       /* rows of the table */
+    size_t columns;   /* of it, without id and target */
     struct sponsor sponsor[SPONSORS];
 };
 
@@ -74,7 +76,7 @@ static void tell_status(struct worker *w, const char *state)
     if (!f)
         log_die(1, "out of memory");
     fprintf(f, "{\"state\":\"%s\",\"rows\":%u,\"columns\":%zu,\"model\":\"%s\",\"consent\":[", state, w->n,
-            table_cols(w->own.table), w->own.kind->name);
+            w->columns, w->own.kind->name);
     for (size_t i = 1; i < SPONSORS && w->sponsor[i].policy.sponsor; i++) {
         char *one = policy_status(&w->sponsor[i].policy, &w->own.store);
         fprintf(f, "%s%s", i > 1 ? "," : "", one ? one : "null");
@@ -126,6 +128,16 @@ static void accept_task(struct worker *w, uint32_t peer, const struct msg *task)
     send(w, peer, &m, NULL);
 }
 
+/* True if both say the same, but for how the row list travels. */
+static bool same_task(const struct msg *a, const struct msg *b)
+{
+    static uint8_t one[MSG_MAX_HEADER], other[MSG_MAX_HEADER];
+    struct msg x = *a, y = *b;
+    x.array.resume = y.array.resume = x.array.again = y.array.again = false;
+    size_t n = msg_pack(&x, one);
+    return n == msg_pack(&y, other) && !memcmp(one, other, n);
+}
+
 static void on_task(struct worker *w, uint32_t peer, struct sponsor *s, const uint8_t *digest)
 {
     const struct msg task = s->inbox.opening;
@@ -146,8 +158,8 @@ static void on_task(struct worker *w, uint32_t peer, struct sponsor *s, const ui
         return;
     }
     s->run = runs_load(&w->own, &s->policy, task.run, error, sizeof error);
-    if (s->run && memcmp(s->run->digest, digest, DIGEST_BYTES)) {
-        refuse(w, peer, &task, "E_EQUIVOCATION", "this run was begun with other rows");
+    if (s->run && (memcmp(s->run->digest, digest, DIGEST_BYTES) || !same_task(&s->run->task, &task))) {
+        refuse(w, peer, &task, "E_EQUIVOCATION", "this run was begun with another Task");
         runs_free(&w->own, s->run);
         s->run = NULL;
         return;
@@ -366,7 +378,9 @@ static void from_link(struct worker *w, const struct frame *f)
     case MSG_ERROR:
         log_error("the sponsor says: %s %s", m.u.refuse.code, m.u.refuse.text);
         break;
-    case MSG_SETTLE: /* the next Fit or Predict shows that the round stands; what it used up is told */
+    case MSG_SETTLE:
+        if (run_named(s, &m) && m.round <= s->run->fitted)
+            runs_settle(&w->own, s->run, m.round, m.u.settle.commitment);
         tell_status(w, "ready");
         break;
     case MSG_PEER:
@@ -408,6 +422,7 @@ static void read_columns(struct worker *w)
         target = NULL;
     if (asprintf(&w->exclude, "%s%s%s%s%s", own, id ? "," : "", id ? id : "", target ? "," : "", target ? target : "") < 0)
         log_die(1, "out of memory");
+    w->columns = table_cols(w->own.table) - (id && table_find(w->own.table, id) >= 0) - (target != NULL);
     w->own.columns = conf_text(c, "data", "", "columns", NULL);
     w->own.exclude = *w->exclude == ',' ? w->exclude + 1 : *w->exclude ? w->exclude : NULL;
 }
@@ -438,6 +453,7 @@ static void start(struct worker *w)
     const struct conf *c = &w->child.conf;
     snprintf(state, sizeof state, "%s/worker", conf_text(c, "organization", "", "state", ""));
     sandbox_enter(&w->child, &(struct sandbox){.read = {conf_text(c, "data", "", "path", "")}, .write = {state}});
+    openblas_set_num_threads(child_threads());
     if (sodium_init() < 0)
         log_die(1, "libsodium cannot be initialised");
     w->link = pipe_new(CHILD_PIPE, true);

@@ -73,6 +73,13 @@ void child_reply(struct child *c, uint32_t connection, const char *json, size_t 
         exit(0);
 }
 
+int child_threads(void)
+{
+    const char *text = getenv("OMP_NUM_THREADS");
+    long n = text ? strtol(text, NULL, 10) : 1;
+    return n < 1 ? 1 : n > 1024 ? 1024 : (int)n;
+}
+
 _Noreturn void child_orphaned(struct child *c)
 {
     struct frame f;

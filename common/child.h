@@ -45,6 +45,10 @@ void child_event(struct child *c, const char *format, ...) __attribute__((format
 /* A reply of any length to the connection that asked. */
 void child_reply(struct child *c, uint32_t connection, const char *json, size_t len);
 
+/* Threads that this process may compute with: OMP_NUM_THREADS of the supervisor's environment, else 1. They are made after the
+ * sandbox, so OpenBLAS itself is told to start with one. */
+int child_threads(void);
+
 /* For a process whose other process went away: waits to be ended by the supervisor, which starts all of them again. */
 _Noreturn void child_orphaned(struct child *c);
 

@@ -66,6 +66,7 @@ static const struct rule rules[] = {
     {"task", "rows", CHOICE, S, C, 0, 0, "all-have-it", "sponsor"},
     {"task", "absent", CHOICE, S, C, 0, 0, "wait", "skip|stop"},
     {"task", "seed", INTEGER, S, C, 0, 9007199254740991.0, NULL, NULL},
+    {"task", "capture", CHOICE, S, C, 0, 0, "yes|no", NULL},
     {"task", "start", CHOICE, S, C, 0, 0, "auto|manual", NULL},
     {"sponsor", "address", ADDRESS, A, L, 0, 0, NULL, NULL},
     {"sponsor", "key", KEY, A, L | W, 0, 0, NULL, NULL},

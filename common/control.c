@@ -284,8 +284,8 @@ static void request(struct control *c, struct client *k, const char *line, size_
         refuse(k, "expected one JSON object per line with \"cmd\"");
     else if (!strcmp(command, "status"))
         answer_status(c, k);
-    else if (strcmp(command, "train") && strcmp(command, "predict") && strcmp(command, "runs"))
-        refuse(k, "unknown command: status, train, predict or runs");
+    else if (strcmp(command, "train") && strcmp(command, "predict") && strcmp(command, "runs") && strcmp(command, "replay"))
+        refuse(k, "unknown command: status, train, predict, runs or replay");
     else if (!sponsor)
         refuse(k, "this is an assistor: ask the sponsor's daemon");
     else {

@@ -13,11 +13,11 @@
 
 #define KEY_BYTES    32
 #define KEY_TEXT     41 /* 40 characters of Z85 and a NUL */
-#define KEY_NAME_MAX 64
+#define KEY_NAME_MAX 40
 
 struct key;
 
-/* Is it a name for an organization or a task: [A-Za-z0-9_.-]{1,64}, and not "." or ".."? */
+/* Is it a name for an organization or a task: [A-Za-z0-9_.-]{1,40}, and not "." or ".."? */
 bool key_name_valid(const char *name);
 
 /* Draws a key pair and writes DIR/NAME.key and DIR/NAME.pub, both or neither; a file that is there is never

@@ -28,6 +28,7 @@ enum {
     LOG_STATE,
     LOG_RUN,
     LOG_TRANSFER,
+    LOG_HEAD,
 };
 
 /* A message, or a transfer and how far it is, in a peer's queue. */
@@ -224,9 +225,21 @@ static void trace_item(struct link *l, uint32_t peer, const struct item *i, cons
     trace_add(l->trace, &e);
 }
 
+/* The head goes into a Settle when it leaves, as it stands then. */
+static void fill_head(struct link *l, uint32_t peer, struct item *i)
+{
+    uint8_t header[MSG_MAX_HEADER];
+    memcpy(i->name.u.settle.head, trace_head(l->trace, i->name.run, l->remote[peer].name), DIGEST_BYTES);
+    size_t len = msg_pack(&i->name, header);
+    if (len == i->header_len)
+        memcpy(i->header, header, len);
+}
+
 static bool send_small(struct link *l, uint32_t peer, struct item *i)
 {
     uint8_t digest[DIGEST_BYTES];
+    if (i->name.kind == MSG_SETTLE)
+        fill_head(l, peer, i);
     const uint8_t *key = run_key(l, peer, &i->name);
     if (key)
         digest_bytes(key, i->header, i->header_len, digest);
@@ -596,6 +609,12 @@ static void on_small(struct link *l, struct arrival *a)
                     msg_name(a->m.kind));
         return;
     }
+    if (a->m.kind == MSG_SETTLE &&
+        memcmp(a->m.u.settle.head, trace_head(l->trace, a->m.run, l->remote[a->peer].name), DIGEST_BYTES))
+        log_limited(LOG_HEAD,
+                    "%s has another record of what crossed than this host (at the end of round %u): compare the traces with gal "
+                    "trace --verify",
+                    l->remote[a->peer].name, a->m.round);
     if (key)
         digest_bytes(key, a->e->header, a->e->header_len, digest);
     trace_in(l, a, &a->m, a->e->header_len, key ? digest : NULL);

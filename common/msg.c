@@ -136,6 +136,7 @@ static void put_small(const struct msg *m, union body *b, Gal__Header *h)
         gal__settle__init(h->settle = &b->settle);
         b->settle.settled = m->u.settle.settled;
         b->settle.commitment = BYTES(m->u.settle.commitment, DIGEST_BYTES);
+        b->settle.head = BYTES(m->u.settle.head, DIGEST_BYTES);
         break;
     case MSG_ERROR:
         gal__error__init(h->error = &b->error);
@@ -371,7 +372,7 @@ static const char *get_numbers(const Gal__Header *h, struct msg *m)
         break;
     case MSG_SETTLE:
         m->u.settle.settled = h->settle->settled;
-        fits = get_digest(&h->settle->commitment, m->u.settle.commitment);
+        fits = get_digest(&h->settle->commitment, m->u.settle.commitment) && get_digest(&h->settle->head, m->u.settle.head);
         break;
     case MSG_CHUNK:
         m->u.chunk.index = h->chunk->index;

@@ -95,7 +95,7 @@ struct msg {
         } aligned;
         struct {
             bool settled;
-            uint8_t commitment[DIGEST_BYTES];
+            uint8_t commitment[DIGEST_BYTES], head[DIGEST_BYTES];
         } settle;
         struct {
             uint32_t rounds;

@@ -270,10 +270,18 @@ static int start_listening(struct net *n)
         log_error("the listening socket cannot be set up: %s", zmq_strerror(errno));
         return -1;
     }
+    static const char mapped[] = "tcp://[::ffff:"; /* IPv4, as a socket for both sees it */
     if (zmq_bind(n->router, n->conf.listen) < 0 ||
         zmq_getsockopt(n->router, ZMQ_LAST_ENDPOINT, n->listening, &size) < 0) {
         log_error("[listen] address = %s: %s", n->conf.listen, zmq_strerror(errno));
         return -1;
+    }
+    char *bracket = strchr(n->listening, ']');
+    if (!strncmp(n->listening, mapped, sizeof mapped - 1) && bracket) {
+        char plain[256];
+        snprintf(plain, sizeof plain, "tcp://%.*s%s", (int)(bracket - n->listening - (long)sizeof mapped + 1),
+                 n->listening + sizeof mapped - 1, bracket + 1);
+        memcpy(n->listening, plain, sizeof plain);
     }
     return 0;
 }

@@ -57,7 +57,7 @@ static struct head *head_of(struct trace *t, const char *run, const char *peer)
  * dtype ‖ digest). */
 static bool head_include(struct head *h, uint32_t kind, uint32_t round, const struct shape *s, const uint8_t *digest)
 {
-    if (kind < FIRST_KIND || kind > LAST_KIND)
+    if (kind < FIRST_KIND || kind > LAST_KIND || kind == MSG_SETTLE) /* a Settle carries the head, and may be lost */
         return true;
     bool again = h->last[kind - FIRST_KIND].seen && h->last[kind - FIRST_KIND].round == round &&
                  !memcmp(h->last[kind - FIRST_KIND].digest, digest, DIGEST_BYTES);
@@ -74,6 +74,13 @@ static bool head_include(struct head *h, uint32_t kind, uint32_t round, const st
     memcpy(bytes + DIGEST_BYTES + 20, digest, DIGEST_BYTES);
     crypto_generichash(h->digest, DIGEST_BYTES, bytes, sizeof bytes, NULL, 0);
     return true;
+}
+
+const uint8_t *trace_head(struct trace *t, const uint8_t run[static RUN_BYTES], const char *peer)
+{
+    char hex_run[2 * RUN_BYTES + 1];
+    msg_run_hex(run, hex_run);
+    return head_of(t, hex_run, peer)->digest;
 }
 
 /* ---- reading back ---- */

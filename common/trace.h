@@ -24,4 +24,7 @@ void trace_free(struct trace *t);
  * is. Ends the process when the line cannot be written: what is not on record must not leave. */
 void trace_add(struct trace *t, const struct trace_entry *e);
 
+/* The head of a run with a peer, as it stands: DIGEST_BYTES, zeros if nothing crossed yet. */
+const uint8_t *trace_head(struct trace *t, const uint8_t run[static RUN_BYTES], const char *peer);
+
 #endif

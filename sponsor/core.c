@@ -1,5 +1,6 @@
 /* gal-core: the sponsor's private process. It holds the labels and the scores, runs Algorithm 1 and answers the operator. It has
  * no socket, no features and no model: everything it asks of an organization goes through its link. */
+#include <cblas.h>
 #include <errno.h>
 #include <math.h>
 #include <sodium.h>
@@ -13,6 +14,7 @@
 #include "sponsor/gal.h"
 #include "sponsor/metric.h"
 #include "sponsor/predict.h"
+#include "sponsor/replay.h"
 
 enum { TASKS = 64 };
 
@@ -393,6 +395,49 @@ static void on_predict(struct core *c, const struct frame *f)
     run_free(r);
 }
 
+struct replayed {
+    FILE *f;
+    bool first;
+};
+
+static void tell_replayed(void *context, uint32_t t, double eta, bool same, bool opened)
+{
+    struct replayed *r = context;
+    fprintf(r->f, "%s{\"round\":%u,\"rate\":", r->first ? "" : ",", t);
+    text_real(r->f, eta);
+    fprintf(r->f, ",\"same\":%s,\"opened\":%s}", same ? "true" : "false", opened ? "true" : "false");
+    r->first = false;
+}
+
+static void on_replay(struct core *c, const struct frame *f)
+{
+    char error[1024] = "";
+    uint32_t connection = f->peers[0];
+    struct run *name = run_open(&c->store, child_word(f, 1)), *r = NULL;
+    const struct task *task = name ? task_named(c, name->task_name) : NULL;
+    if (c->busy || c->wanted)
+        snprintf(error, sizeof error, "a run is being trained: ask again when it is done (gal status)");
+    else if (!task)
+        snprintf(error, sizeof error, name ? "the run's task is not in the configuration any more" : "no such run is done");
+    else if (take_labels(c, task, error, sizeof error) == 0)
+        r = run_rewind(&c->store, name, task, &c->labels, c->peers.names, error, sizeof error);
+    struct text t;
+    text_open(&t);
+    struct replayed told = {t.f, true};
+    fprintf(t.f, "{\"run\":\"%s\",\"rounds\":[", name ? name->hex : "");
+    int differ = r ? replay_run(&c->store, r, tell_replayed, &told, error, sizeof error) : -1;
+    fprintf(t.f, "],\"differ\":%d}", differ);
+    if (differ >= 0) {
+        send_reply(c, connection, &t);
+    } else {
+        fclose(t.f);
+        free(t.s);
+        reply_error(c, connection, error);
+    }
+    run_free(name);
+    run_free(r);
+}
+
 static void on_runs(struct core *c, const struct frame *f)
 {
     struct text t;
@@ -416,7 +461,7 @@ static void serve(void *context, const struct frame *f)
     static const struct {
         const char *word;
         void (*handle)(struct core *, const struct frame *);
-    } table[] = {{"train", on_train}, {"predict", on_predict}, {"runs", on_runs}};
+    } table[] = {{"train", on_train}, {"predict", on_predict}, {"runs", on_runs}, {"replay", on_replay}};
     struct core *c = context;
     const char *word = f->kind == CONTROL_REQUEST && f->n_peers == 1 && child_word(f, 3) ? child_word(f, 0) : NULL;
     for (size_t i = 0; word && i < sizeof table / sizeof *table; i++)
@@ -449,6 +494,7 @@ static void read_task(struct core *c, const char *name)
     t->seed = (uint64_t)conf_int(conf, "task", name, "seed", 0);
     t->uniform = !strcmp(conf_text(conf, "task", name, "weights", "exact"), "uniform");
     t->declare_loss = !strcmp(conf_text(conf, "task", name, "declare_loss", "no"), "yes");
+    t->capture = !strcmp(conf_text(conf, "task", name, "capture", "no"), "yes");
     t->per_round = !strcmp(conf_text(conf, "task", name, "predict", "sum"), "per-round");
     t->manual = !strcmp(conf_text(conf, "task", name, "start", "auto"), "manual");
 }
@@ -463,6 +509,7 @@ static void start(struct core *c)
     const char *labels = conf_text(&c->child.conf, "labels", "", "path", ""); /* and, for its ids, the own data's file */
     sandbox_enter(&c->child, &(struct sandbox){.read = {labels, conf_text(&c->child.conf, "data", "", "path", NULL)},
                                                .write = {state}});
+    openblas_set_num_threads(child_threads());
     if (sodium_init() < 0)
         log_die(1, "libsodium cannot be initialised");
     self = c;

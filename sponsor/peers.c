@@ -445,13 +445,15 @@ int peers_task(struct peers *p, const struct run *r, const char *const *ids, dou
     return bad;
 }
 
-int peers_gather(struct peers *p, struct mat *f, double deadline)
+int peers_gather(struct peers *p, struct mat *f, bool *absent, double deadline)
 {
     p->into = f;
     int bad = wait_for_all(p, true, deadline);
     p->into = NULL;
     p->request.kind = 0;
-    for (size_t m = 0; m < p->M; m++)
+    for (size_t m = 0; m < p->M; m++) {
+        absent[m] = p->peer[m].invalid;
         inbox_clear(&p->peer[m].inbox);
+    }
     return bad;
 }

@@ -59,9 +59,9 @@ void peers_broadcast(struct peers *p, const struct run *run, uint32_t t, const s
 void peers_ask(struct peers *p, const struct run *run, uint32_t number, const uint32_t *rows, size_t n, uint32_t rounds,
                const double *coefficients);
 
-/* Waits for all answers to what was asked last: f[m] (initialised by the caller to the expected shape) ← organization m's. 0, or
- * −1 with p->failure. deadline in seconds, 0: none. */
-int peers_gather(struct peers *p, struct mat *f, double deadline);
+/* Waits for all answers to what was asked last: f[m] (initialised by the caller to the expected shape) ← organization m's, 0 where
+ * absent[m]: the answer was no fit (a value that is not finite). 0, or −1 with p->failure. deadline in seconds, 0: none. */
+int peers_gather(struct peers *p, struct mat *f, bool *absent, double deadline);
 
 /* Tells all that the round is over. */
 void peers_settle(struct peers *p, const struct run *run, uint32_t t, const uint8_t commitment[static DIGEST_BYTES]);

@@ -36,15 +36,16 @@ static int ask(struct run *run, struct peers *p, struct store *s, const uint32_t
     uint32_t T = run->best_round;
     double *c = coefficients(run, T);
     struct mat *f = calloc(run->M, sizeof *f);
-    int bad = c && f ? 0 : -1;
+    bool *absent = calloc(run->M, sizeof *absent);
+    int bad = c && f && absent ? 0 : -1;
     for (size_t m = 0; m < run->M && !bad; m++)
         bad = mat_init(&f[m], n, per_round ? run->K * T : run->K);
     if (bad)
         log_die(1, "out of memory");
     peers_ask(p, run, run_next_request(s, run), rows, n, T, per_round ? NULL : c);
-    bad = peers_gather(p, f, ANSWER);
+    bad = peers_gather(p, f, absent, ANSWER);
     for (size_t m = 0; m < run->M && !bad; m++) {
-        if (p->peer[m].invalid) {
+        if (absent[m]) {
             snprintf(p->failure, sizeof p->failure, "%s answered with values that are not finite", p->peer[m].name);
             bad = -1;
         }
@@ -53,6 +54,7 @@ static int ask(struct run *run, struct peers *p, struct store *s, const uint32_t
     for (size_t m = 0; m < run->M; m++)
         mat_free(&f[m]);
     free(f);
+    free(absent);
     free(c);
     return bad;
 }

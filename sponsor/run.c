@@ -17,7 +17,10 @@ const char run_schema[] =
     "  begun TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ')));"
     "CREATE TABLE rounds (run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, round INTEGER NOT NULL,"
     "  objective REAL NOT NULL, validation REAL, rate REAL NOT NULL, weights BLOB NOT NULL, salt BLOB NOT NULL,"
+    "  commitment BLOB NOT NULL,"
     "  seconds REAL NOT NULL, bytes_out INTEGER NOT NULL, bytes_in INTEGER NOT NULL, PRIMARY KEY (run, round));"
+    "CREATE TABLE captures (run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, round INTEGER NOT NULL,"
+    "  organization INTEGER NOT NULL, answer BLOB, PRIMARY KEY (run, round, organization));"
     "CREATE TABLE scores (run INTEGER PRIMARY KEY REFERENCES runs ON DELETE CASCADE, F BLOB NOT NULL);";
 
 static void *need(void *p)
@@ -277,6 +280,23 @@ static const char *restore(struct store *s, struct run *r, const struct labels *
     return r->t && !size ? "its scores are not on record" : NULL;
 }
 
+struct run *run_rewind(struct store *s, const struct run *name, const struct task *task, const struct labels *l,
+                       const char *organizations, char *error, size_t size)
+{
+    sqlite3_stmt *q = store_query(s, COLUMNS "WHERE id = ?", "i", name->id);
+    struct run *r = q ? read_run(s, q) : NULL;
+    store_done(q);
+    const char *bad = r ? restore(s, r, l, organizations) : "it is not on record";
+    if (!bad) {
+        r->task = task;
+        set_constant(r);
+        return r;
+    }
+    snprintf(error, size, "run %s cannot be replayed: %s", name->hex, bad);
+    run_free(r);
+    return NULL;
+}
+
 struct run *run_resume(struct store *s, const struct task *task, const struct labels *l, const char *organizations, char *error,
                        size_t size)
 {
@@ -341,16 +361,49 @@ void run_commit(struct store *s, struct run *r, const double *w, double eta, dou
                                     need(malloc(r->M * sizeof *w))};
     memcpy(r->round[r->t++].w, w, r->M * sizeof *w);
     r->best_round = choose_best(r);
-    store_run(s, "BEGIN", "");
+    if (!r->task->capture)
+        store_run(s, "BEGIN", "");
     store_run(s,
-              "INSERT INTO rounds (run, round, objective, validation, rate, weights, salt, seconds, bytes_out, bytes_in) "
-              "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-              "iirrrbbrii", r->id, (int64_t)r->t, r->objective, r->validation, eta, (const void *)w, r->M * sizeof *w,
-              (const void *)salt, (size_t)DIGEST_BYTES, seconds, (int64_t)bytes_out, (int64_t)bytes_in);
+              "INSERT INTO rounds (run, round, objective, validation, rate, weights, salt, commitment, seconds, bytes_out, "
+              "bytes_in) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+              "iirrrbbbrii", r->id, (int64_t)r->t, r->objective, r->validation, eta, (const void *)w, r->M * sizeof *w,
+              (const void *)salt, (size_t)DIGEST_BYTES, (const void *)commitment, (size_t)DIGEST_BYTES, seconds, (int64_t)bytes_out, (int64_t)bytes_in);
     store_run(s, "UPDATE runs SET best_round = ? WHERE id = ?", "ii", (int64_t)r->best_round, r->id);
     store_run(s, "INSERT OR REPLACE INTO scores (run, F) VALUES (?, ?)", "ib", r->id, (const void *)r->F.a,
               r->F.n * r->F.k * sizeof(double));
     store_run(s, "COMMIT", "");
+}
+
+void run_capture(struct store *s, const struct run *r, const struct mat *f, const bool *absent)
+{
+    if (!r->task->capture)
+        return;
+    store_run(s, "BEGIN", ""); /* run_commit ends it */
+    for (size_t m = 0; m < r->M; m++)
+        store_run(s, "INSERT INTO captures (run, round, organization, answer) VALUES (?, ?, ?, ?)", "iiib", r->id,
+                  (int64_t)r->t + 1, (int64_t)m, (const void *)(absent[m] ? NULL : f[m].a), f[m].n * f[m].k * sizeof(double));
+}
+
+bool run_same_scores(struct store *s, const struct run *r)
+{
+    sqlite3_stmt *q = store_query(s, "SELECT F FROM scores WHERE run = ?", "i", r->id);
+    size_t size = r->F.n * r->F.k * sizeof(double);
+    bool same = q && (size_t)sqlite3_column_bytes(q, 0) == size && !memcmp(sqlite3_column_blob(q, 0), r->F.a, size);
+    store_done(q);
+    return same;
+}
+
+bool run_opens(struct store *s, const struct run *r, uint32_t t, const double *w, double eta)
+{
+    uint8_t commitment[DIGEST_BYTES];
+    sqlite3_stmt *q = store_query(s, "SELECT salt, commitment FROM rounds WHERE run = ? AND round = ?", "ii", r->id, (int64_t)t);
+    bool good = q && sqlite3_column_bytes(q, 0) == DIGEST_BYTES && sqlite3_column_bytes(q, 1) == DIGEST_BYTES;
+    if (good) {
+        commit_to(sqlite3_column_blob(q, 0), eta, w, r->M, commitment);
+        good = !memcmp(commitment, sqlite3_column_blob(q, 1), DIGEST_BYTES);
+    }
+    store_done(q);
+    return good;
 }
 
 const char *run_over(const struct run *r, bool deterministic)

@@ -16,7 +16,7 @@ struct task {
     bool uniform;       /* weights = uniform */
     double fixed_rate;  /* 0: search */
     double validation;  /* share; negative: auto */
-    bool declare_loss, per_round, manual;
+    bool declare_loss, per_round, manual, capture;
     uint64_t seed;
 };
 
@@ -75,6 +75,17 @@ struct mat run_fit_rows(const struct run *r, const struct mat *m);
  * `commitment` receives BLAKE2b-256(salt ‖ η ‖ w) with a salt that stays here. */
 void run_commit(struct store *s, struct run *r, const double *w, double eta, double seconds, uint64_t bytes_out,
                 uint64_t bytes_in, uint8_t commitment[static DIGEST_BYTES]);
+
+/* Keeps the answers (M × (n×K)) of round t = r->t + 1 for a later replay, if the task says so. Goes on record with the round. */
+void run_capture(struct store *s, const struct run *r, const struct mat *f, const bool *absent);
+
+/* The run of that name with its labels, at F^0 but with its rounds, to be replayed. NULL with one line in `error`. */
+struct run *run_rewind(struct store *s, const struct run *name, const struct task *task, const struct labels *l,
+                       const char *organizations, char *error, size_t size);
+
+/* True if r->F is what is on record; if (η, w) opens the commitment of round t. */
+bool run_same_scores(struct store *s, const struct run *r);
+bool run_opens(struct store *s, const struct run *r, uint32_t t, const double *w, double eta);
 
 /* The reason to stop after the present round, or NULL: "rounds", "patience", "converged" (ALGORITHM.md). */
 const char *run_over(const struct run *r, bool deterministic);

@@ -2,6 +2,7 @@
 #include "deploy/gal/trace.h"
 
 #include "common/log.h"
+#include "deploy/gal/client.h"
 #include "deploy/gal/gal.h"
 
 #include <errno.h>
@@ -12,7 +13,8 @@
 
 struct trace_options {
     bool json, follow, diagram, verify;
-    const char *round;
+    const char *round, *replay;
+    struct where where;
 };
 
 static const struct option_row options[] = {
@@ -26,6 +28,9 @@ static const struct option_row options[] = {
     {OPTION_FLAG, 0, "verify", NULL, NULL,
      "recompute the chain; of two files also compare the runs they share",
      offsetof(struct trace_options, verify)},
+    {OPTION_TEXT, 0, "replay", "RUN", NULL, "let a sponsor's daemon compute a captured run again (capture = yes)",
+     offsetof(struct trace_options, replay)},
+    WHERE_OPTIONS(trace_options),
 };
 
 struct total {
@@ -196,11 +201,16 @@ static int run(const struct command *self, int argc, char **argv)
     struct words files = {0};
     long round = 0;
     int status = GAL_USAGE;
-    if (options_parse(self, argc, argv, &o, 1, 64, &files))
+    if (options_parse(self, argc, argv, &o, 0, 64, &files))
         goto out;
     if (o.round && parse_long("--round", o.round, 1, 1000000, &round))
         goto out;
-    if (o.verify + o.follow + o.diagram > 1)
+    if (o.replay) {
+        o.where.word = files.n ? files.word[0] : NULL;
+        status = trace_replay(&o.where, o.replay, o.json);
+    } else if (!files.n)
+        log_error("trace: FILE is missing: usage: gal trace %s", self->arguments);
+    else if (o.verify + o.follow + o.diagram > 1)
         log_error("trace: choose one of --verify, --follow, --diagram");
     else if ((o.verify && files.n > 2) || (o.follow && files.n > 1))
         log_error("trace: too many files: --verify takes one or two, --follow one");
@@ -222,7 +232,7 @@ out:
 
 const struct command command_trace = {
     .name = "trace",
-    .arguments = "FILE [FILE] [--follow | --diagram [--round N] | --verify] [--json]",
+    .arguments = "FILE [FILE] [--follow | --diagram [--round N] | --verify] [--json] | --replay RUN -c CONFIG",
     .summary = "what left this host and what reached it: a trace.jsonl as a table",
     .options = options,
     .n_options = sizeof options / sizeof *options,

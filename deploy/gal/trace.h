@@ -46,4 +46,9 @@ int trace_compare(const struct trace *a, const struct trace *b, size_t *shared, 
 /* Draws one round on standard output; round 0: the first whole one. 0, or −1 with one line in `error`. */
 int trace_diagram(const struct trace *t, unsigned round, char *error, size_t size);
 
+struct where;
+
+/* Shows whether the sponsor's daemon, asked to compute that run once more, gets what it recorded. Exit status. */
+int trace_replay(const struct where *where, const char *run, bool json);
+
 #endif

@@ -26,8 +26,7 @@ static const struct {
     uint32_t number;
 } kinds[] = {{"Task", MSG_TASK},          {"Accept", MSG_ACCEPT},   {"Refuse", MSG_REFUSE},
              {"Align", MSG_ALIGN},        {"Aligned", MSG_ALIGNED}, {"Fit", MSG_FIT},
-             {"Fitted", MSG_FITTED},      {"Settle", MSG_SETTLE},   {"Predict", MSG_PREDICT},
-             {"Predicted", MSG_PREDICTED}};
+             {"Fitted", MSG_FITTED},      {"Predict", MSG_PREDICT}, {"Predicted", MSG_PREDICTED}};
 static const char *const dtypes[] = {"", "f32", "f64", "u32"};
 
 /* The lines of one exchange: a run with one peer. */

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -42,15 +43,14 @@ def simulate(data, *words):
 
 
 def free_ports():
-    """Never the same one twice, and never one that the kernel hands out by itself."""
-    for port in itertools.count(10000 + os.getpid() % 20000):
+    """Never the same one twice, and never one that the kernel hands out by itself; others may be testing here too."""
+    used = set()
+    while True:
+        port = random.SystemRandom().randrange(10000, 32000)
         with socket.socket() as s:
-            if s.connect_ex(("127.0.0.1", port)) == 0:
+            if port in used or s.connect_ex(("127.0.0.1", port)) == 0:
                 continue
-            try:
-                s.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        used.add(port)
         yield port
 
 
@@ -246,8 +246,10 @@ class Federation:
 
     def reach(self, round_, seconds=30):
         """Until that many rounds of the last run are committed."""
-        wait_for(f"round {round_}", lambda: self.query("SELECT count(*) FROM rounds WHERE run = (SELECT max(id) FROM runs)")
-                 [0:1] >= [(round_,)], seconds, 0.001)
+        try:
+            wait_for(f"round {round_}", lambda: len(self.rounds()) >= round_, seconds, 0.001)
+        except AssertionError as e:
+            raise AssertionError(f"{e}; {len(self.rounds())} are there; {self.sponsor.status()}{self.logs()}") from e
 
     def state(self):
         return (self.query("SELECT state FROM runs ORDER BY id DESC LIMIT 1") or [("none",)])[0][0]

@@ -126,7 +126,7 @@ def test_a_peer_stopped_and_started_by_hand(federation, expected):
     time.sleep(0.5)
     assert len(f.rounds()) == stood  # waits
     wait_for("the status to say so", lambda: f.sponsor.status()["core"]["waiting_for"] == ["org3"])
-    assert f.sponsor.count("org3 says goodbye") == 1
+    assert f.sponsor.count("org3 is gone") == 1
     f["org3"].start()
     unharmed(f, expected)
 

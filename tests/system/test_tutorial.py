@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -38,6 +39,15 @@ class Terminal:
                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
 
     def run(self, commands):
+        """What is shown; a block that takes longer than a minute has failed."""
+        limit = threading.Timer(60, os.killpg, (self.shell.pid, signal.SIGKILL))
+        limit.start()
+        try:
+            return self.talk(commands)
+        finally:
+            limit.cancel()
+
+    def talk(self, commands):
         self.shell.stdin.write("set -e\n" + commands + f"set +e\necho '{END}'\n")
         self.shell.stdin.flush()
         said = []
