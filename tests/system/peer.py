@@ -4,6 +4,7 @@ Peer is honest. It notes in `complaints` whatever its sponsor does against the p
 for one message and answers it, until() steps until a condition holds."""
 import collections
 import hashlib
+import itertools
 import pathlib
 import struct
 import subprocess
@@ -21,6 +22,7 @@ if not (BUILD / "tests" / "gal_pb2.py").exists():
 sys.path.insert(0, str(BUILD / "tests"))
 from gal_pb2 import Array, Header  # noqa: E402
 
+NUMBERS = itertools.count()
 VERSION, WINDOW = 1, 6
 F32, F64, U32 = 1, 2, 3
 DTYPE = {F32: np.dtype("<f4"), F64: np.dtype("<f8"), U32: np.dtype("<u4")}
@@ -82,7 +84,7 @@ class Run:
 
     def enter(self, kind, round_, rows, cols, dtype, digest):
         """Into the head, but for a repeat."""
-        if self.last.get(kind) != (round_, digest):
+        if kind != KIND["settle"] and self.last.get(kind) != (round_, digest):
             self.last[kind] = round_, digest
             self.head = blake(b"", self.head, le32(kind, round_, rows, cols, dtype), digest)
 
@@ -152,7 +154,7 @@ class Wire:
         s = self.socket = self.context.socket(zmq.DEALER)
         s.curve_serverkey, s.curve_publickey, s.curve_secretkey = self.keys
         s.linger, s.reconnect_ivl, s.maxmsgsize, s.heartbeat_ivl = 0, -1, (1 << 20) + (1 << 16), 1000
-        self.monitor = s.get_monitor_socket()
+        self.monitor = s.get_monitor_socket(addr=f"inproc://monitor-{next(NUMBERS)}")
         s.connect(self.address)
         self.dials += 1
         self.greeted = False
@@ -453,6 +455,8 @@ class Peer(Wire):
         run = self.runs[header.run]
         if not header.settle.settled or len(header.settle.commitment) != 32 or header.round != len(run.fits):
             self.complain("Settle is odd")
+        if header.settle.head != run.head:
+            self.complain("the sponsor's head is another")
         run.settled = header.round
 
     def predict_asked(self, i, run):

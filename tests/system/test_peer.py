@@ -23,6 +23,11 @@ def python_peer(f, name="org3", ids=None):
     return Peer(f"tcp://127.0.0.1:{f.port}", f.sponsor.public, d.public, d.secret, columns, ids)
 
 
+def consent(f):
+    for a in f.assistors:
+        a.sections["policy"] = {"allow_reconstruction": "yes"}
+
+
 def start_with(f, peer, name="org3"):
     for d in f.daemons.values():
         if d.name != name:
@@ -60,11 +65,13 @@ def compare(make, slices, y, ids=None, link=(), cuts=None, **task):
     rows = list(range(0, len(y), 7))
     one = make(slices, y, ids, **task)
     one.set("link", **dict(link))
+    consent(one)
     one.start().train()
     expected = np.array(one.sponsor.ask({"cmd": "predict", "rows": rows})["scores"])
 
     two = make(slices, y, ids, **task)
     two.set("link", **dict(link))
+    consent(two)
     peer = python_peer(two, ids=ids)
     if cuts:
         peer.hook = cuts(peer)
