@@ -1,11 +1,13 @@
 """A peer that was written from docs/PROTOCOL.md alone takes part in a federation of daemons, and nobody can tell the difference."""
+import collections
 import csv
+import time
 
 import numpy as np
 import pytest
 
 from federation import ROOT, synthetic
-from peer import KIND, Cut, Peer
+from peer import KIND, Cut, Peer, array_of
 
 MOTOR = ROOT / "tests" / "data" / "motor"
 
@@ -95,3 +97,52 @@ def test_motor(federation, dtype, predict):
     _, _, peer = compare(federation, [bench, climate, inverter], y, ids, {"dtype": dtype}, rounds=10, validation=0.2,
                          patience=100, predict=predict)
     assert peer.received["settle"] == 10 and peer.dials == 1
+
+
+class Cuts:
+    """Ends the connection once in the middle of each of those transfers: (way, kind of the transfer, round, chunk)."""
+
+    def __init__(self, peer, *places):
+        self.peer, self.places, self.seen, self.resumed = peer, list(places), collections.Counter(), []
+        self.first = {}
+
+    def __call__(self, way, kind, header):
+        if kind in ("fit", "fitted", "task", "predict", "predicted"):
+            if array_of(header).resume:
+                self.resumed.append((way, kind, header.round))
+        transfer = self.peer.out if way == "out" else self.peer.into
+        if kind != "chunk" or not transfer:
+            return
+        name = transfer.opening.WhichOneof("body")
+        self.seen[way, name, header.round, header.chunk.index] += 1
+        place = way, name, header.round, header.chunk.index
+        if place in self.places:
+            self.places.remove(place)
+            time.sleep(0.1)  # what was sent is on its way
+            raise Cut
+
+    def twice(self, *place):
+        """How many chunks of that transfer crossed more than once."""
+        return sum(n - 1 for key, n in self.seen.items() if key[:3] == place)
+
+
+@pytest.fixture
+def big():
+    return synthetic(6000, [2, 3, 2])
+
+
+def test_connections_cut_in_the_middle(federation, big, figures):
+    """Twelve chunks of 4096 bytes each way; after a cut, what has arrived is not sent again."""
+    slices, y = big
+    places = [("in", "task", 0, 4), ("out", "fitted", 3, 4), ("in", "fit", 6, 5), ("out", "fitted", 8, 11), ("in", "fit", 9, 0)]
+    _, two, peer = compare(federation, slices, y, link={"chunk": 4096, "dtype": "f64"}, rounds=10, validation=0, patience=100,
+                           rate="fixed:0.3", cuts=lambda peer: Cuts(peer, *places))
+    cuts = peer.hook
+    assert cuts.places == [] and peer.dials == 6
+    twice = {p[:3]: cuts.twice(*p[:3]) for p in places}
+    figures(f"chunks sent twice after {len(places)} cuts: {twice}")
+    assert {("out", "fitted", 3), ("out", "fitted", 8)} <= set(cuts.resumed)
+    assert max(n for (way, *_), n in twice.items() if way == "out") <= 1, (twice, cuts.resumed)
+    assert peer.received["settle"] == 10
+    run, = peer.runs.values()
+    assert len(run.fits) == 10
