@@ -625,6 +625,8 @@ static void on_small(struct link *l, struct arrival *a)
 
 static void on_bye(struct link *l, struct arrival *a)
 {
+    if (!a->e->current || !l->remote[a->peer].up)
+        return; /* the end of the connection was told first, or it speaks on another one by now */
     trace_in(l, a, &a->m, a->e->header_len, NULL);
     log_info("%s says goodbye: %s", l->remote[a->peer].name, a->m.u.refuse.text);
     peer_down(l, a->peer);
@@ -644,7 +646,7 @@ static const struct {
     {MSG_ALIGNED, ASSISTOR, false, on_small},    {MSG_FIT, SPONSOR, false, on_opening},
     {MSG_FITTED, ASSISTOR, false, on_opening},   {MSG_SETTLE, SPONSOR, false, on_small},
     {MSG_PREDICT, SPONSOR, false, on_opening},   {MSG_PREDICTED, ASSISTOR, false, on_opening},
-    {MSG_ERROR, EITHER, false, on_small},        {MSG_BYE, EITHER, false, on_bye},
+    {MSG_ERROR, EITHER, false, on_small},        {MSG_BYE, EITHER, true, on_bye},
     {MSG_CHUNK, EITHER, false, on_chunk},        {MSG_CLOSE, EITHER, false, on_close},
     {MSG_ACK, EITHER, false, on_ack},
 };

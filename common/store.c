@@ -23,8 +23,8 @@ void store_open(struct store *s, const char *path, const char *schema, int versi
     if (sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
         fail(s, "open");
     sqlite3_busy_timeout(s->db, 5000); /* somebody looks into the file */
-    /* temporary files would lie where the sandbox lets nobody write: an array of 64 KiB that is replaced needs one */
-    execute(s, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY");
+    execute(s, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; "
+               "PRAGMA temp_store = MEMORY;"); /* /tmp is closed to us */
     sqlite3_stmt *q = store_query(s, "PRAGMA user_version", "");
     int found = sqlite3_column_int(q, 0);
     store_done(q);

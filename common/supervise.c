@@ -364,21 +364,38 @@ static void set_threads(void)
     setenv("OMP_WAIT_POLICY", "passive", 0);
 }
 
-/* A link may read /etc and the system's libraries: nothing of ours may lie there. */
+/* Where a path leads, or, if nothing is there yet, where the nearest directory above it does. */
+static void lead(const char *path, char real[static PATH_MAX + 1])
+{
+    char above[PATH_MAX];
+    snprintf(above, sizeof above, "%s", path);
+    while (!realpath(above, real)) {
+        char *slash = strrchr(above, '/');
+        if (!slash || slash == above) {
+            strcpy(real, "/");
+            return;
+        }
+        *slash = 0;
+    }
+}
+
+/* A link may read /etc and the system's libraries: nothing of ours may lie there. Asked before anything is
+ * made. */
 static const char *misplaced(const struct supervisor *s)
 {
     static const char *const where[][2] = {{"data", "path"}, {"labels", "path"}, {"organization", "state"}};
-    static const char *const open_to_link[] = {"/etc/", "/lib/", "/lib64/", "/usr/lib/"};
+    static const char *const open_to_link[] = {"/etc/", "/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/"};
     static char text[PATH_MAX + 200], real[PATH_MAX + 1];
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof where / sizeof *where; i++) {
         const struct conf_item *item = conf_find(&s->conf, where[i][0], "", where[i][1]);
-        if (!item || !realpath(item->value, real))
+        if (!item)
             continue;
+        lead(item->value, real);
         strcat(real, "/");
-        for (size_t j = 0; j < 4; j++)
+        for (size_t j = 0; j < sizeof open_to_link / sizeof *open_to_link; j++)
             if (!strncmp(real, open_to_link[j], strlen(open_to_link[j]))) {
-                snprintf(text, sizeof text, "%s:%u: %s = %s lies below %s, which gal-link can read: move it", s->conf.file,
-                         item->line, item->key, item->value, open_to_link[j]);
+                snprintf(text, sizeof text, "%s:%u: %s = %s lies below %s, which gal-link can read: move it",
+                         s->conf.file, item->line, item->key, item->value, open_to_link[j]);
                 return text;
             }
     }
@@ -420,11 +437,11 @@ int supervise_main(int argc, char **argv, enum conf_role role)
     set_threads();
     take_signals(&s);
     choose_children(&s);
-    if (find_programs(&s) < 0 || make_state(&s) < 0)
-        return 2;
     const char *bad = misplaced(&s);
     if (bad)
         log_die(2, "%s", bad);
+    if (find_programs(&s) < 0 || make_state(&s) < 0)
+        return 2;
     struct control *control = control_open(&s);
     int code = !control ? 2 : start_children(&s) < 0 ? 1 : run(&s, control);
     stop_children(&s);

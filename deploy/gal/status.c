@@ -75,6 +75,30 @@ static void show_worker(const json_t *worker)
            (long long)member_int(worker, "rows", 0), (long long)member_int(worker, "columns", 0));
 }
 
+/* What an assistor agreed to, sponsor by sponsor, and what is used up of it. */
+static void show_consent(const json_t *worker)
+{
+    size_t i;
+    const char *key;
+    json_t *one, *value;
+    json_array_foreach(json_object_get(worker, "consent"), i, one)
+    {
+        printf("  consent     %s: %lld rounds used, %lld predictions today", member_text(one, "sponsor", "?"),
+               (long long)member_int(one, "rounds_used", 0),
+               (long long)member_int(one, "predicted_today", 0));
+        json_object_foreach(one, key, value)
+        {
+            if (!strcmp(key, "sponsor") || !strcmp(key, "rounds_used") || !strcmp(key, "predicted_today"))
+                continue;
+            if (json_is_string(value))
+                printf("; %s = %s", key, json_string_value(value));
+            else
+                printf("; %s = %.15g", key, json_number_value(value));
+        }
+        putchar('\n');
+    }
+}
+
 static void show(const json_t *answer)
 {
     const json_t *core = json_object_get(answer, "core"), *worker = json_object_get(answer, "worker");
@@ -87,6 +111,7 @@ static void show(const json_t *answer)
         show_core(core);
     if (json_is_object(worker))
         show_worker(worker);
+    show_consent(worker);
 }
 
 static int run(const struct command *self, int argc, char **argv)

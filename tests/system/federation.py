@@ -193,6 +193,7 @@ class Federation:
             **{f"peer {a.name}": {"key": a.public} for a in self.assistors}}
         for a in self.assistors:
             a.sections["sponsor sponsor"] = {"address": f"tcp://127.0.0.1:{self.port}", "key": self.sponsor.public}
+            a.sections["policy"] = {"allow_reconstruction": "yes"}
 
     def __getitem__(self, name):
         return self.daemons[name]

@@ -183,6 +183,16 @@ def test_a_stopped_process_does_not_hold_up_the_end(federation):
     assert time.monotonic() - begun <= 2 * len(f.daemons) and not f.processes()
 
 
+def test_children_never_outlive_their_supervisor(federation):
+    """Not even those that cannot notice by themselves."""
+    f = long_run(federation, rows=500)
+    f.crashes = True
+    for d, program in ((f.sponsor, "gal-core"), (f["org2"], "gal-worker")):
+        d.kill(program, signal.SIGSTOP)
+        d.kill(f"gal-{d.role}")
+    wait_for("their children to be gone", lambda: all(w.endswith(("org3", "org3.conf")) for w in f.processes().values()), 2)
+
+
 # ---- what cannot start says why, in one line ----
 
 @pytest.fixture

@@ -210,6 +210,8 @@ def test_a_known_key_that_sends_rubbish(run, context):
     peer = connect(context, f, f["org3"])
     for rubbish in ([b""], [b"\xff" * 100], [b"a", b"b", b"c"], [bytes(60000)]):
         peer.socket.send_multipart(rubbish)
+    peer.send("accept", b"r" * 16, deterministic=True)  # before any Hello
+    wait_for("the line", lambda: f.sponsor.count("org3 sent Accept, which it may not send now"))
     peer.hello()
     assert peer.receive(5)[0] == "welcome"
     for _ in range(50):
@@ -218,6 +220,7 @@ def test_a_known_key_that_sends_rubbish(run, context):
         peer.send("chunk", b"r" * 16, 1, b"x" * 1000, index=3)
         peer.send("close", b"r" * 16, 1, chunks=7)
     peer.send("hello", version=99, program="future")
+    wait_for("the version's line", lambda: f.sponsor.count("org3 speaks version 99"), 12)
     peer.serve(0.5)
     peer.close()
     assert f.sponsor.count("org3 sent") <= 8, f.sponsor.text()
