@@ -342,7 +342,7 @@ def after_bye(h, o):
 
 
 def ten_thousand_hellos(h, o):
-    for n in range(10000):
+    for n in range(int(os.environ.get("HELLOS", 10000))):
         h.put(o, run=b"", round_=0, hello={"version": 1, "program": "again", "instance": n})
         if n % 100 == 0:
             while h.socket.poll(0):
