@@ -178,7 +178,7 @@ fuzz-coverage:  ## lines of the decoders that the corpora reach
 	@LLVM_PROFILE_FILE=$(B)/coverage/%p.profraw $(MAKE) -s B=$(B)/coverage CC=clang LDFLAGS=-fprofile-instr-generate \
 	    CFLAGS='-O1 -g -fprofile-instr-generate -fcoverage-mapping' replay
 	@llvm-profdata merge -o $(B)/coverage/all.profdata $(B)/coverage/*.profraw
-	@llvm-cov report $(patsubst %,-object $(B)/coverage/tests/fuzz/fuzz_%,$(FUZZ)) \
+	@llvm-cov report $(B)/coverage/tests/fuzz/fuzz_msg $(patsubst %,-object $(B)/coverage/tests/fuzz/fuzz_%,$(FUZZ)) \
 	    -instr-profile=$(B)/coverage/all.profdata $(COVERED) | awk '{ printf "%-40s %8s %8s %9s\n", $$1, $$8, $$9, $$10 }'
 
 bench: all bench-table bench-linear $(B)/tests/bench/make_table  ## what the parts and the whole cost, side by side (≤ 10 minutes)

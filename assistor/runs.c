@@ -92,7 +92,7 @@ static struct run *run_restore(struct owner *o, const struct policy *policy, sql
     uint8_t *features = store_blob(q, 4, &features_len);
     struct run *r = NULL;
     if (msg_unpack(sqlite3_column_blob(q, 1), (size_t)sqlite3_column_bytes(q, 1), &task) || !rows || !features ||
-        rows_len != task.array.rows * sizeof *rows || sqlite3_column_bytes(q, 2) != DIGEST_BYTES) {
+        task.kind != MSG_TASK || rows_len != task.array.rows * sizeof *rows || sqlite3_column_bytes(q, 2) != DIGEST_BYTES) {
         snprintf(error, size, "%s: a stored run is damaged: move the file away", o->store.path);
         free(rows);
         goto out;
@@ -131,6 +131,12 @@ struct run *runs_load(struct owner *o, const struct policy *policy, const uint8_
     q = store_query(&o->store, "SELECT count(*) FROM models WHERE run = ?", "i", r->id);
     r->fitted = (uint32_t)sqlite3_column_int(q, 0);
     store_done(q);
+    if (r->fitted > r->task.u.task.rounds) {
+        snprintf(error, size, "%s: a stored run has more models than rounds: move the file away", o->store.path);
+        r->fitted = 0;
+        runs_free(o, r);
+        return NULL;
+    }
     if (features_apply(r->features, o->table, r->rows, r->task.array.rows, &r->X, error, size) == 0)
         return r;
     runs_free(o, r);

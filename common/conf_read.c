@@ -95,7 +95,8 @@ struct reader {
     FILE *in;
     const char *path;
     unsigned line;
-    bool continued; /* the line begins with a blank: more of the value before */
+    bool continued; /* the line begins with a blank: more of the value before, */
+    bool first;     /* unless there is none before it in this section */
     enum conf_role role;
     struct conf *conf;
     size_t size, used;
@@ -202,10 +203,17 @@ static bool number(const char *text, double *value)
     return end != text && *end == 0 && isfinite(*value);
 }
 
+/* As conf_int will read it: digits alone, not 1e3 or 0x10. */
+static bool whole(const char *text)
+{
+    text += *text == '-';
+    return *text && strspn(text, "0123456789") == strlen(text);
+}
+
 static int check_number(struct reader *r, const struct rule *rule, const char *value)
 {
     double x;
-    if (!number(value, &x) || (rule->type == INTEGER && x != floor(x)))
+    if (!number(value, &x) || (rule->type == INTEGER && !whole(value)))
         return fail(r, r->line, "%s = %s: expected %s", rule->key, value,
                     rule->type == INTEGER ? "a whole number" : "a number");
     if (x < rule->lo || x > rule->hi)
@@ -303,11 +311,18 @@ static int add_item(struct reader *r, const char *section, const char *name, con
     return 1;
 }
 
+/* The longer value must be one too. */
 static int continue_value(struct reader *r, const char *value)
 {
     char longer[8192];
     struct conf_item *last = &r->conf->items[r->conf->n - 1];
-    snprintf(longer, sizeof longer, "%s%s", r->conf->text + (uintptr_t)last->value, value);
+    const char *text = r->conf->text;
+    const struct rule *rule = rule_find(r, text + (uintptr_t)last->section, text + (uintptr_t)last->key);
+    int n = snprintf(longer, sizeof longer, "%s%s", text + (uintptr_t)last->value, value);
+    if (n >= (rule && rule->type == PATH ? PATH_MAX : (int)sizeof longer))
+        return fail(r, r->line, "the value is too long");
+    if (!rule || !check_value(r, rule, longer))
+        return 0;
     last->value = OFFSET(keep(r, longer));
     return 1;
 }
@@ -318,8 +333,9 @@ static int on_value(void *user, const char *full, const char *key, const char *v
     char section[64], path[PATH_MAX] = "";
     if (*r->error)
         return 0;
-    if (r->continued && r->conf->n > 0)
+    if (r->continued && !r->first)
         return continue_value(r, value);
+    r->first = false;
     snprintf(section, sizeof section, "%s", full);
     char *name = section + strcspn(section, " \t");
     if (*name)
@@ -327,6 +343,8 @@ static int on_value(void *user, const char *full, const char *key, const char *v
     name += strspn(name, " \t");
     if (!*section)
         return fail(r, r->line, "\"%s\" stands before the first [section]", key);
+    if (!*key)
+        return fail(r, r->line, "a value without a key");
     const struct rule *rule = rule_find(r, section, key);
     if (!rule)
         return 0;
@@ -363,6 +381,7 @@ static char *next_line(char *line, int size, void *stream)
              size - 2);
         return NULL;
     }
+    r->first |= line[0] == '[';
     if (line[0] == '[' && n > 49) {
         fail(r, r->line, "a section's name has at most 47 characters");
         return NULL;
@@ -422,7 +441,7 @@ int conf_read(const char *path, enum conf_role role, struct conf *c, char *error
 {
     *c = (struct conf){0};
     *error = 0;
-    struct reader r = {.in = fopen(path, "re"), .path = path, .role = role, .conf = c, .error = error, .error_size = size};
+    struct reader r = {.in = fopen(path, "re"), .path = path, .role = role, .first = true, .conf = c, .error = error, .error_size = size};
     if (!r.in) {
         fail(&r, 0, "%s", strerror(errno));
         return -1;

@@ -23,7 +23,8 @@ enum {
     ACK_EVERY = 3,      /* chunks */
     BACKLOG = 16 << 20, /* bytes queued to our own process before reading from outside pauses */
     LOCAL = 0,          /* the index of a sponsor's own worker; others count from 1 in the order of the configuration */
-    RUNS = 1024,
+    RUNS = 64,          /* known of one organization; the oldest gives way, and its Task is sent again before it is used */
+    REFUSALS = 16,      /* waiting for a peer that does not read them */
     LOG_DECODE = 8,
     LOG_STATE,
     LOG_RUN,
@@ -43,6 +44,11 @@ struct item {
     uint64_t wire;
 };
 
+/* A run whose trace key we were told. */
+struct known_run {
+    uint8_t run[RUN_BYTES], key[DIGEST_BYTES];
+};
+
 struct remote {
     const char *name;
     bool up, blocked;
@@ -50,12 +56,8 @@ struct remote {
     struct item *first, *last;
     struct msg opened; /* the transfer that was begun last: beginning it again means resuming */
     struct incoming in;
-};
-
-/* A run whose trace key we were told. */
-struct known_run {
-    uint32_t peer;
-    uint8_t run[RUN_BYTES], key[DIGEST_BYTES];
+    struct known_run run[RUNS]; /* each its own: no peer can make us forget another's */
+    size_t n_runs;
 };
 
 struct link {
@@ -68,9 +70,8 @@ struct link {
     struct remote *remote;  /* n + 1, by index */
     size_t n;
     struct trace *trace;
-    struct known_run run[RUNS];
-    size_t n_runs;
     struct outgoing *filling; /* the transfer that is coming from the private process */
+    bool dropping;            /* … or one that nobody is waiting for any more */
     uint32_t *filling_peers;
     size_t n_filling;
     uint64_t instance, bytes_out, bytes_in;
@@ -81,9 +82,10 @@ struct link {
 
 static const uint8_t *run_key(const struct link *l, uint32_t peer, const struct msg *m)
 {
-    for (size_t i = l->n_runs < RUNS ? l->n_runs : RUNS; i-- > 0;)
-        if (l->run[i].peer == peer && m->has_run && !memcmp(l->run[i].run, m->run, RUN_BYTES))
-            return l->run[i].key;
+    const struct remote *r = &l->remote[peer];
+    for (size_t i = r->n_runs < RUNS ? r->n_runs : RUNS; i-- > 0;)
+        if (m->has_run && !memcmp(r->run[i].run, m->run, RUN_BYTES))
+            return r->run[i].key;
     return NULL;
 }
 
@@ -92,8 +94,7 @@ static void run_learn(struct link *l, uint32_t peer, const struct msg *task)
 {
     if (run_key(l, peer, task))
         return;
-    struct known_run *r = &l->run[l->n_runs++ % RUNS];
-    r->peer = peer;
+    struct known_run *r = &l->remote[peer].run[l->remote[peer].n_runs++ % RUNS];
     memcpy(r->run, task->run, RUN_BYTES);
     memcpy(r->key, task->u.task.trace_key, DIGEST_BYTES);
 }
@@ -139,11 +140,24 @@ static void item_free(struct item *i)
     free(i);
 }
 
+/* True if so many refusals wait already that one more would only cost memory. */
+static bool refused_enough(const struct remote *r, const struct msg *m)
+{
+    size_t n = 0;
+    if (m->kind != MSG_ERROR && m->kind != MSG_REFUSE)
+        return false;
+    for (const struct item *i = r->first; i; i = i->next)
+        n += i->name.kind == m->kind;
+    return n >= REFUSALS;
+}
+
 static void enqueue(struct link *l, uint32_t peer, const struct msg *m, struct outgoing *out)
 {
     uint8_t header[MSG_MAX_HEADER];
     struct remote *r = &l->remote[peer];
     struct msg copy = *m;
+    if (refused_enough(r, m))
+        return;
     struct item *i = calloc(1, sizeof *i);
     copy.array.resume = out && transfer_same(&r->opened, m);
     copy.array.again = false;
@@ -339,9 +353,14 @@ static void fill_begin(struct link *l, const struct frame *f, const struct msg *
         key = run_key(l, f->peers[i], m);
     outgoing_release(l->filling);
     l->filling = key ? outgoing_new(m, key) : NULL;
+    l->dropping = !key; /* the peer began so many runs since that this one is forgotten: it asks again if it wants it */
+    if (l->dropping) {
+        log_limited(LOG_RUN, "a %s of our own for a run that is not known any more; dropped", msg_name(m->kind));
+        return;
+    }
     uint32_t *peers = reallocarray(l->filling_peers, f->n_peers + 1, sizeof *peers);
     if (!l->filling || !peers)
-        log_die(1, "a transfer of a run that is not known, or out of memory");
+        log_die(1, "out of memory");
     l->filling_peers = peers;
     memcpy(peers, f->peers, f->n_peers * sizeof *peers);
     l->n_filling = f->n_peers;
@@ -362,6 +381,8 @@ static bool filling_local(const struct link *l)
 
 static void fill_chunk(struct link *l, const struct frame *f, const struct msg *m)
 {
+    if (l->dropping)
+        return;
     if (!l->filling || outgoing_add(l->filling, f->payload, f->payload_len) < 0)
         log_die(1, "our own process sent a chunk of the wrong length");
     if (filling_local(l))
@@ -371,6 +392,8 @@ static void fill_chunk(struct link *l, const struct frame *f, const struct msg *
 static void fill_end(struct link *l)
 {
     struct outgoing *o = l->filling;
+    if (l->dropping)
+        return;
     if (!o || outgoing_close(o) < 0)
         log_die(1, "our own process ended a transfer early");
     if (filling_local(l)) {

@@ -132,24 +132,29 @@ static int restore_line(struct trace *t, const char *line)
 
 static int restore(struct trace *t)
 {
-    char line[LINE];
+    char *line = NULL;
+    size_t room = 0;
     off_t whole = 0;
+    ssize_t n;
+    int status = 0;
     FILE *f = fdopen(dup(t->fd), "r");
     if (!f || fseeko(f, 0, SEEK_SET) < 0)
         return -1;
-    while (fgets(line, sizeof line, f)) {
-        size_t n = strlen(line);
-        if (line[n - 1] != '\n')
-            break;
-        if (restore_line(t, line) < 0) {
-            log_error("trace.jsonl:%lu: not a line of a trace: move the file away to begin a new one",
-                      (unsigned long)t->n + 1);
-            fclose(f);
-            return -1;
-        }
-        whole += (off_t)n;
+    while (status == 0 && (n = getline(&line, &room, f)) > 0 && line[n - 1] == '\n') {
+        status = n < LINE && strlen(line) == (size_t)n ? restore_line(t, line) : -1;
+        whole += n;
     }
+    bool unread = ferror(f);
+    free(line);
     fclose(f);
+    if (unread) {
+        log_error("trace.jsonl cannot be read: %s", strerror(errno));
+        return -1;
+    }
+    if (status < 0) {
+        log_error("trace.jsonl:%lu: not a line of a trace: move the file away to begin a new one", (unsigned long)t->n + 1);
+        return -1;
+    }
     struct stat st;
     if (fstat(t->fd, &st) == 0 && st.st_size > whole) {
         log_error("trace.jsonl: the last line was cut by a crash and is removed");

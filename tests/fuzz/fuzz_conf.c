@@ -1,4 +1,4 @@
-/* A configuration file, read for a role (first byte 0 or 1); or a packed configuration (2). What was accepted holds what its
+/* A configuration file, read for a role (first byte 0 or 1); or a packed configuration (2); several are separated by a byte 0xff. What was accepted holds what its
  * rules say when it is read as the daemons read it, and survives packing. */
 #include "common/conf_read.c"
 
@@ -12,6 +12,7 @@ static void check_item(const struct conf *c, const struct conf_item *it, enum co
     if (rule->type == INTEGER) {
         long n = conf_int(c, it->section, it->name, it->key, -1);
         MUST((double)n >= rule->lo && (double)n <= rule->hi);
+        MUST((double)n == conf_real(c, it->section, it->name, it->key, -1));
     }
     if (rule->type == CHOICE)
         MUST(in_list(rule->choices, it->value));
@@ -78,13 +79,21 @@ static void unpack(const uint8_t *data, size_t size)
     conf_free(&c);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void one(const uint8_t *data, size_t size)
 {
     if (size < 1)
-        return 0;
+        return;
     if (data[0] % 3 == 2)
         unpack(data + 1, size - 1);
     else
         read_file(data + 1, size - 1, data[0] % 3 ? CONF_ASSISTOR : CONF_SPONSOR);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    const uint8_t *end = data + size, *next;
+    for (; (next = memchr(data, 0xff, (size_t)(end - data))); data = next + 1)
+        one(data, (size_t)(next - data));
+    one(data, (size_t)(end - data));
     return 0;
 }

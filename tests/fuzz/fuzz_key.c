@@ -31,7 +31,9 @@ static void generate(void)
     memset(far, 'd', sizeof far);
     far[4999] = 0;
     MUST(key_generate(far, "a", public, error, sizeof error) < 0);
-    far[4090] = 0;
+    far[4090] = 0; /* room for a.key, */
+    MUST(key_generate(far, "a", public, error, sizeof error) < 0);
+    far[4085] = 0; /* and for what it is called before */
     MUST(key_generate(far, "a", public, error, sizeof error) < 0);
     snprintf(path, sizeof path, "%s/a.key", dir);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -48,6 +50,10 @@ static void generate(void)
     MUST(access(path, F_OK));
     key_z85_encode((const uint8_t *)"0123456789abcdef0123456789abcdef", KEY_BYTES, text);
     MUST(!key_load(-1, "none", error, sizeof error));
+    if (geteuid() == 0) {
+        MUST(!fchmod(fuzz_file("", 0), 0600) && !fchown(fuzz_file("", 0), 1, 1));
+        MUST(!key_load(fuzz_file("", 0), "of-another", error, sizeof error) && !fchown(fuzz_file("", 0), 0, 0));
+    }
     remove_pair(dir);
     rmdir(dir);
 }

@@ -11,7 +11,7 @@ int link_main(void);
 
 #include "tests/fuzz/fuzz.h"
 
-enum { HEADER, UP, DOWN, TRANSFER, SMALL, MOOD, FROM_LOCAL, RESTART, MANY, PEERS = 2, QUEUED = 4096 };
+enum { HEADER, UP, DOWN, TRANSFER, SMALL, MOOD, FROM_LOCAL, RESTART, MANY, PEERS = 2, QUEUED = 256 };
 
 /* ---- in the place of common/net.c ---- */
 
@@ -192,12 +192,9 @@ static void own_transfer(struct link *l, struct operation *o)
     uint32_t to[PEERS + 1], n = own_peers(l, take_u8(o), to), whole = take_u8(o), i = 0;
     struct msg m, part = {.kind = MSG_CHUNK};
     uint8_t who;
-    bool known = false;
     o->code = take_u8(o);
     take_msg(o, &m, &who);
-    for (uint32_t p = 0; p < n; p++)
-        known |= m.kind == MSG_TASK || run_key(l, to[p], &m);
-    if (!n || !known || !msg_is_transfer(m.kind) || shape_bytes(&m.array) > 1 << 20 || !own_frame(l, from_private, to, n, &m, 0))
+    if (!n || !msg_is_transfer(m.kind) || shape_bytes(&m.array) > 1 << 20 || !own_frame(l, from_private, to, n, &m, 0))
         return;
     for (; i < shape_chunks(&m.array) && i < whole; i++)
         own_frame(l, from_private, to, n, &part, chunk_len(&m.array, i));
@@ -247,11 +244,16 @@ static void many(struct link *l, struct operation *o)
     uint32_t times = 8u * take_u8(o);
     o->code = take_u8(o);
     take_msg(o, &m, &who);
+    struct msg run1 = {.has_run = true};
+    fuzz_run(1, run1.run);
+    uint32_t other = 1 + (who + 1u) % PEERS;
+    bool known = run_key(l, other, &run1);
     for (uint32_t i = 0; i < times; i++) {
         m.has_run = true;
         memcpy(m.run, &i, sizeof i);
         send_event(l, 1 + who % PEERS, header, msg_pack(&m, header), NULL, 0);
     }
+    MUST(!known || run_key(l, other, &run1)); /* at the other's cost */
 }
 
 static void restart_trace(struct link *l)

@@ -50,6 +50,7 @@ static void check_records(struct table *t, size_t rows)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char error[256] = "";
+    MUST(!table_open("/nowhere/none.csv", NULL, 0) && !table_open("/proc/self", error, sizeof error));
     fuzz_file(data, size);
     struct table *t = table_open(fuzz_path(), error, sizeof error);
     if (!t) {

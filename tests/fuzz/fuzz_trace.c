@@ -1,8 +1,10 @@
 /* A trace. First byte 0: a file that a link reads back when it starts. 1: a file that `gal trace --verify` judges. 2: lines that
- * a link wrote, with restarts; the judge accepts them, and none with one bit changed. */
+ * a link wrote, with restarts; the judge accepts them, and none with one bit changed. 3: the two ends of an exchange; they agree
+ * unless an operation changed a line at one of them. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -41,6 +43,54 @@ static void add_line(struct trace *t, struct operation *o)
                             .wire = take_u32(o),
                             .digest = peer & 8 ? NULL : digest};
     trace_add(t, &e);
+}
+
+/* The second file. */
+static const char *other_path(int *fd)
+{
+    static char path[32];
+    static int other = -1;
+    if (other < 0)
+        other = memfd_create("fuzz2", MFD_CLOEXEC);
+    MUST(other >= 0 && !ftruncate(other, 0) && lseek(other, 0, SEEK_SET) == 0);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", other);
+    *fd = other;
+    return path;
+}
+
+/* One line at both ends, or, changed, at one. Operations that are no message change the next line of the second file. */
+static void check_two(const uint8_t *data, size_t size)
+{
+    struct script script = {data, data + size};
+    struct operation o;
+    struct msg m;
+    uint8_t peer, digest[DIGEST_BYTES], change = 0, changed = 0;
+    int fd;
+    size_t shared, heads = 0;
+    const char *path = other_path(&fd);
+    struct trace *a = trace_open(dup(fuzz_file("", 0))), *b = trace_open(dup(fd));
+    MUST(a && b);
+    for (int n = 0; n < 50 && script_next(&script, &o); n++) {
+        if (!operation_is_message(&o)) {
+            changed |= change = o.code % 4;
+            continue;
+        }
+        take_msg(&o, &m, &peer);
+        memset(digest, take_u8(&o), sizeof digest);
+        struct trace_entry e = {.direction = peer & 1 ? "in" : "out", .peer = "lab", .m = &m, .digest = digest};
+        heads += m.has_run && m.kind >= MSG_TASK && m.kind <= MSG_PREDICTED;
+        trace_add(a, &e);
+        e.direction = (peer & 1) == (change == 1) ? "in" : "out";
+        digest[0] ^= change == 2;
+        if (change != 3)
+            trace_add(b, &e);
+        change = 0;
+    }
+    trace_free(a);
+    trace_free(b);
+    bool good = gal_trace_compare(fuzz_path(), path, &shared);
+    MUST(changed || good == (heads > 0));
+    MUST(!good || shared > 0);
 }
 
 static void flip(int fd, uint32_t at)
@@ -88,13 +138,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t lines;
     if (size < 1)
         return 0;
-    switch (data[0] % 3) {
+    switch (data[0] % 4) {
     case 0:
         check_restore(data + 1, size - 1);
         break;
     case 1:
         fuzz_file(data + 1, size - 1);
         gal_trace_verify(fuzz_path(), &lines);
+        break;
+    case 3:
+        check_two(data + 1, size - 1);
         break;
     default:
         check_written(data + 1, size - 1);

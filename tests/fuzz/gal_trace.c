@@ -14,10 +14,23 @@ bool gal_trace_verify(const char *path, size_t *lines)
     bool good = trace_read(&t, path, error, sizeof error) == 0 && trace_verify(&t, error, sizeof error) == 0;
     MUST(good == !*error);
     *lines = t.n;
-    for (size_t i = 0; i < t.n && t.line[i].json; i++)
+    for (size_t i = 0; good && i < t.n; i++)
         (void)(trace_outward(&t.line[i]) + trace_local(&t.line[i]));
     if (good && !trace_compare(&t, &t, &shared, error, sizeof error))
         MUST(shared > 0);
     trace_free(&t);
+    return good;
+}
+
+bool gal_trace_compare(const char *a, const char *b, size_t *shared)
+{
+    struct trace ta = {0}, tb = {0};
+    char error[512] = "";
+    *shared = 0;
+    bool good = trace_read(&ta, a, error, sizeof error) == 0 && trace_read(&tb, b, error, sizeof error) == 0 &&
+                trace_compare(&ta, &tb, shared, error, sizeof error) == 0;
+    MUST(good == !*error);
+    trace_free(&ta);
+    trace_free(&tb);
     return good;
 }

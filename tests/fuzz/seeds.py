@@ -113,9 +113,10 @@ def pipes():
     yield "payload", bytes([0, 200]) + frame(1, [0], b"", b"p" * 600) * 3
     yield "peers", b"\0\0" + struct.pack("<4I", 1, 1 << 20, 0, 0)
     yield "header", b"\0\x10" + struct.pack("<4I", 1, 0, 1 << 20, 0)
-    yield "long", b"\2\x40" + struct.pack("<4I", 1, 0, 0, 1 << 20) + b"x" * 99
+    yield "long", b"\2\x40" + struct.pack("<4I", 1, 0, 0, 1 << 16) + b"x" * 99
     yield "exchange", bytes([1]) + bytes([0, 1, 8, 255, 20, 254, 252, 2, 3])
-    yield "queue", bytes([1]) + bytes([254] * 20 + [1, 7, 250, 250, 250, 251] + [252] * 20)
+    yield "queue-gone", bytes([1]) + bytes([254] * 9)
+    yield "queue", bytes([1]) + bytes([254] * 12 + [1, 7, 250, 250, 250, 251] + [252] * 9)
 
 
 Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
@@ -212,37 +213,46 @@ def confs():
         "choice": ("require", "maybe"), "later": ("f64", "int8"), "address": ("tcp://0.0.0.0:5570", "host"), "named": ("[peer lab]", "[peer]"),
         "rate": ("fixed:0.5", "fixed:-1"), "missing": ("kind = regression\n", ""), "keylen": ("key = " + KEY, "key = abc"),
     }
-    for name, (a, b) in bad.items():
-        yield "bad-" + name, b"\0" + SPONSOR.replace(a, b).encode()
-    yield "bad-lines", b"\0" + b"[organization]\nname = " + b"n" * 300 + b"\n"
-    yield "bad-twice", b"\0[organization]\nname = a\nname = b\n"
-    yield "bad-many", b"\1[data]\nquery = x\n"
+    yield "bad-values", b"\xff".join(b"\0" + SPONSOR.replace(a, b).encode() for a, b in bad.values())
+    yield "bad-lines", b"\xff".join(b"\0" + s.encode() for s in (
+        "[organization]\nname = " + "n" * 300 + "\n", "[organization]\nname = a\nname = b\n", "[data]\nquery = x\n", "a = b\n", "[data]\n = x\n",
+        "[organization]\nname = .x\n", "[%s]\na = b\n" % ("s" * 60), "word\n", "[organization x]\nname = a\n", "[task main]\nrounds = 1.5\n",
+        "[data]\nid = a\n" + (" " + "b" * 190 + "\n") * 50, "[data]\npath = a\n" + (" " + "b" * 190 + "\n") * 30,
+        "[task main]\nvalidation = auto\nrate = fixed:x\n", "[model]\nname =\n"))
+    less = [("[organization]\nname = clinic\n", "[organization]\n"), ("target = y\n", ""), ("[task main]\nkind = regression\nrounds = 20\nrate = fixed:0.5\nvalidation = 0.1\nseed = 9007199254740991\n", ""),
+            ("[listen]\naddress = tcp://0.0.0.0:5570\n", ""), ("key = %s\n" % KEY, "key2 = %s\n" % KEY),
+            ("[peer lab]\nkey = %s\n" % KEY, "")]
+    yield "less-sponsor", b"\xff".join(b"\0" + SPONSOR.replace(a, b).encode() for a, b in less) + b"\xff\0" + SPONSOR.replace(
+        less[-1][0], "").replace("path = data.csv\n", "").encode()
+    less = [("path = data.csv\n", ""), ("address = tcp://host:5570\n", ""), ("[sponsor clinic]\naddress = tcp://host:5570\nkey = %s\n" % KEY, "")]
+    yield "less-assistor", b"\xff".join(b"\1" + ASSISTOR.replace(a, b).encode() for a, b in less)
 
 
 def tables():
     yield "numbers", b"a,b,c\n1,2.5,-3e10\n4,,NA\n1e400,0.1234567890123456789,+5\n"
-    yield "text", b"id;town;x\n1;\"Ulm; alt\";2\n2;\"a \"\"b\"\"\";?\r\n3;Bonn;inf\n"
+    yield "text", b"id;town;x\n1;\" Ulm; alt \";2\n2;\"a \"\"b\"\"\";?\r\n3;Bonn;inf\n"
     yield "late", b"a\tb\n" + b"1\t2\n" * 70 + b"x\ty\n3\t4\n"
     yield "no-header", b"1,2\n3,4\n\n5,6\r7,8"
     yield "gzip", gzip.compress(b"a,b\n1,x\n2,y\n", mtime=0)
     yield "gzip-cut", gzip.compress(b"a,b\n1,x\n2,y\n" * 9, mtime=0)[:-12]
-    for name, body in (("ragged", b"a,b\n1\n"), ("open", b"a,b\n1,\"x\n"), ("after", b"a,b\n\"1\"x,2\n"), ("nul", b"a\0b\n1\n"), ("empty", b"\n\n"),
-                       ("header", b"a,b\n"), ("twice", b"a,a\n1,2\n"), ("blanks", b"1 2 3\n4 5 6\n"), ("blank-line", b"a\n1\n\n2\n"),
-                       ("bom", b"\xef\xbb\xbf a , ,\"c\"\n 1 ,-inf, \"2\" \n"), ("wide", b",".join(b"%d" % i for i in range(200)) + b"\n"),
-                       ("numbers-wide", b"x\n123456789012345678\n0.000012345678901234567\n9e-300\n12345678901234567890123\n1.5e-19\n")):
+    yield "gzip-long", gzip.compress(b"a,b\n" + b"1,x\n2,y\n" * 1000, mtime=0)
+    yield "gzip-bad", gzip.compress(b"a,b\n1,x\n2,y\n" * 9, mtime=0)[:10] + b"\xff" * 20
+    for name, body in (("ragged", b"a,b\n1,2,3\n"), ("short", b"a,b\n1\n"), ("open-header", b"a,\"b\n1,2\n"), ("open", b"a,b\n1,\"x\n"), ("after", b"a,b\n\"1\"x,2\n"), ("nul", b"a\0b\n1\n"), ("empty", b"\n\n"),
+                       ("header", b"a,b\n"), ("twice", b"a\1,a\1\n1,2\n"), ("blanks", b"1 2 3\n4 5 6\n"), ("blank-line", b"a\n1\n\n2\n"),
+                       ("bom", b"\xef\xbb\xbf a , ,\"c\"\n 1 ,-inf, \"2\" \n"), ("numbers-wide", b"1 x\n123456789012345678\n0.000012345678901234567\n9e-300\n12345678901234567890123\n1.5e-19\n")):
         yield name, body
     yield "rows", b"n,t\n" + b"".join(b"%d,%s\n" % (i, b"w" * (i % 5)) for i in range(150))
 
 
-def trace_lines(n):
+def trace_lines(n, task_dtype="u32", digest="ab" * 32):
     chain, out = b"\0" * 32, b""
     for i in range(n):
         kind = ("Hello", "Task", "Accept", "Fit", "Fitted", "Settle")[i % 6]
-        dtype = "f32" if kind in ("Fit", "Fitted") else "u32" if kind == "Task" else ""
+        dtype = "f32" if kind in ("Fit", "Fitted") else task_dtype if kind == "Task" else ""
         run = "" if kind == "Hello" else "72" * 16
         line = ('{"time":"2026-01-01T00:00:00.000Z","n":%d,"dir":"%s","peer":"lab","kind":"%s","run":"%s","round":%d,"rows":4,"cols":1,'
                 '"dtype":"%s","bytes":16,"wire":90,"digest":"%s","repeat":false,"head":"%s"') % (
-                    i + 1, "in" if i % 2 else "out", kind, run, i // 6, dtype, "ab" * 32 if run else "", "cd" * 32 if run else "")
+                    i + 1, "in" if i % 2 else "out", kind, run, i // 6, dtype, digest if run else "", "cd" * 32 if run else "")
         chain = hashlib.blake2b(chain + line.encode(), digest_size=32).digest()
         out += line.encode() + b',"chain":"%s"}\n' % chain.hex().encode()
     return out
@@ -262,15 +272,23 @@ def traces():
         yield "lines-%d" % how, bytes([how]) + lines
         yield "cut-%d" % how, bytes([how]) + lines[:-20]
         yield "empty-%d" % how, bytes([how])
+        if how == 0:
+            continue
         yield "other-%d" % how, bytes([how]) + b'{"dir":"in","kind":"Fit","n":1}\n' + lines
         yield "nul-%d" % how, bytes([how]) + lines + b"\0\0\0\0"
         yield "head-%d" % how, bytes([how]) + lines.replace(b'"head":"cd', b'"head":"c')
     yield "json", b"\1{\n"
-    yield "hello", b"\1" + trace_lines(1)
+    yield "dtype", b"\1" + trace_lines(2, "f16")
+    yield "digest", b"\1" + trace_lines(2, digest="xy")
+    yield "cut-hello", b"\1" + trace_lines(1) + b'{"time"'
     exchange = msg(HELLO, 0) + b"".join(
         msg(k, 1, r, b) + op(2 * (r % 2), 9, 9, 0, 0)
         for r in range(3) for k, b in ((TASK, bytes([4, 2, 1, 9, 6, 0])), (ACCEPT, b"\1\1"), (FIT, arr(4, 1)), (FITTED, arr(6, 1)), (SETTLE, b"\1")))
     yield "written", b"\2" + exchange
+    yield "two", b"\3" + exchange
+    yield "two-differ", b"\3" + exchange[:60] + op(2) + exchange[60:]
+    for change in (1, 3):
+        yield "two-%d" % change, b"\3" + msg(TASK, 1, 0, bytes([4, 2, 1, 9, 6, 0])) + op(change) + msg(FIT, 1, 1, arr(4, 1))
     yield "repeats", b"\2" + msg(FIT, 1, 1, arr(4, 1), 5) * 3 + op(1) + msg(FIT, 0x11, 1, arr(4, 1), 5) + msg(FIT, 0x91, 2, arr(4, 1))
 
 
@@ -423,7 +441,7 @@ def links():
     yield "blocked", b"\1" + hello + op(5, 2) + own_task + op(4, 6, SETTLE, 1, 1) + op(5, 1) + op(5, 2) + op(4, 6, SETTLE, 1, 2) + op(5, 0) * 2
     yield "disconnect", b"\1" + hello + own_task + op(5, 0) + op(4, 6, SETTLE, 1, 1) + op(5, 1) + hello + op(3, 6, 255, FIT, 1, 1, arr(4, 1))
     yield "trace", b"\0" + welcome + their_task + op(7) + theirs(FIT, 1, 4) + op(7) + theirs(FIT, 1, 4)
-    yield "tasks", b"\0" + welcome + op(8, 255, TASK, 0, 0, a_task)
+    yield "tasks", b"\0" + welcome + their_task + op(8, 255, TASK, 0, 0, a_task) + op(3, 2, 255, FITTED, 1, 1, arr(6, 4))
     yield "garbage", b"\0" + welcome + op(5, 2) + op(8, 255, CHUNK_MSG, 0, 0) * 3
 
 
