@@ -23,7 +23,7 @@ sys.path.insert(0, str(BUILD / "tests"))
 from gal_pb2 import Array, Header  # noqa: E402
 
 NUMBERS = itertools.count()
-VERSION, WINDOW = 1, 6
+VERSION, WINDOW, PATIENCE = 1, 6, 2
 F32, F64, U32 = 1, 2, 3
 DTYPE = {F32: np.dtype("<f4"), F64: np.dtype("<f8"), U32: np.dtype("<u4")}
 KIND = {f.name: f.number for f in Header.DESCRIPTOR.oneofs_by_name["body"].fields}
@@ -157,6 +157,7 @@ class Wire:
         self.monitor = s.get_monitor_socket(addr=f"inproc://monitor-{next(NUMBERS)}")
         s.connect(self.address)
         self.dials += 1
+        self.dialled = time.monotonic()
         self.greeted = False
         self.send(Header(hello={"version": VERSION, "program": self.program, "instance": self.instance}))
 
@@ -184,6 +185,9 @@ class Wire:
         ready = dict((s, 1) for s in zmq.select([self.socket, self.monitor], [], [], seconds)[0])
         if self.socket in ready:
             return self.socket.recv_multipart()
+        if not self.greeted and time.monotonic() - self.dialled > PATIENCE:
+            self.hang_up()
+            return None
         if self.monitor in ready and zmq.utils.monitor.recv_monitor_message(self.monitor)["event"] in GONE:
             self.hang_up()
             self.dial_at = time.monotonic() + 0.2
