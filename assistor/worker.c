@@ -15,7 +15,7 @@
 #include "common/sandbox.h"
 #include "common/wire.h"
 
-enum { SPONSORS = 256, PARAMS = 64, CHUNK = 256 << 10, LOG_REQUEST = 1 };
+enum { SPONSORS = 256, PARAMS = 64, CHUNK = 256 << 10, LOG_REQUEST = 1, LOG_SPONSOR };
 
 /* What one sponsor is doing with us. */
 struct sponsor {
@@ -382,7 +382,7 @@ static void from_link(struct worker *w, const struct frame *f)
         on_align(w, peer, s, &m);
         break;
     case MSG_ERROR:
-        log_error("the sponsor says: %s %s", m.u.refuse.code, m.u.refuse.text);
+        log_limited(LOG_SPONSOR, "the sponsor says: %s %s", m.u.refuse.code, m.u.refuse.text);
         break;
     case MSG_SETTLE:
         if (run_named(s, &m) && m.round <= s->run->fitted)

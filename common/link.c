@@ -25,6 +25,7 @@ enum {
     LOCAL = 0,          /* the index of a sponsor's own worker; others count from 1 in the order of the configuration */
     RUNS = 64,          /* known of one organization; the oldest gives way, and its Task is sent again before it is used */
     REFUSALS = 16,      /* waiting for a peer that does not read them */
+    TOLD = 12, /* lines about a peer that comes and goes, in 10 s */
     LOG_DECODE = 8,
     LOG_STATE,
     LOG_RUN,
@@ -53,7 +54,8 @@ struct known_run {
 struct remote {
     const char *name;
     bool up, blocked;
-    time_t since;
+    time_t since, counted; /* since when its comings and goings are counted */
+    unsigned changes;
     struct item *first, *last;
     struct msg opened; /* the transfer that was begun last: beginning it again means resuming */
     struct incoming in;
@@ -182,6 +184,18 @@ static void dequeue(struct remote *r)
     item_free(i);
 }
 
+/* Whether a line is due: a peer that comes and goes all the time does not fill the log. */
+static bool told(struct remote *r)
+{
+    if (r->since - r->counted >= 10 || r->since < r->counted) {
+        r->counted = r->since;
+        r->changes = 0;
+    }
+    if (++r->changes == TOLD)
+        log_info("%s comes and goes: no more of that for 10 seconds", r->name);
+    return r->changes < TOLD;
+}
+
 /* The connection is gone: what was queued is forgotten. The private process is told, and asks again. */
 static void peer_down(struct link *l, uint32_t peer)
 {
@@ -194,7 +208,8 @@ static void peer_down(struct link *l, uint32_t peer)
     r->up = false;
     r->since = time(NULL);
     l->changed = true;
-    log_info("%s is gone; waiting for it to come back", r->name);
+    if (told(r))
+        log_info("%s is gone; waiting for it to come back", r->name);
     tell_peer(l, peer, PEER_GONE);
 }
 
@@ -504,7 +519,8 @@ static void peer_up(struct link *l, uint32_t peer, const char *program)
     r->up = true;
     r->since = time(NULL);
     l->changed = true;
-    log_info("%s is there (%s)", r->name, program);
+    if (told(r))
+        log_info("%s is there (%s)", r->name, program);
     tell_peer(l, peer, PEER_THERE);
 }
 
@@ -652,7 +668,8 @@ static void on_bye(struct link *l, struct arrival *a)
     if (!a->e->current || !l->remote[a->peer].up)
         return; /* the end of the connection was told first, or it speaks on another one by now */
     trace_in(l, a, &a->m, a->e->header_len, NULL);
-    log_info("%s says goodbye: %s", l->remote[a->peer].name, a->m.u.refuse.text);
+    if (l->remote[a->peer].changes < TOLD)
+        log_info("%s says goodbye: %s", l->remote[a->peer].name, a->m.u.refuse.text);
     peer_down(l, a->peer);
 }
 

@@ -248,7 +248,7 @@ static void arena_release(void *unused, void *p)
             return reason;                                                                                        \
     } while (0)
 
-/* Copies a string that may be logged: control characters become '?'. */
+/* Copies a string that may be logged: control characters, those of U+0080 to U+009F too, become '?'. */
 static bool get_text(const char *from, char *to, size_t size)
 {
     size_t n = strlen(from);
@@ -256,6 +256,9 @@ static bool get_text(const char *from, char *to, size_t size)
         return false;
     for (size_t i = 0; i <= n; i++)
         to[i] = (from[i] && ((unsigned char)from[i] < 32 || from[i] == 127)) ? '?' : from[i];
+    for (size_t i = 0; i + 1 < n; i++)
+        if ((unsigned char)to[i] == 0xc2 && (unsigned char)to[i + 1] >= 0x80 && (unsigned char)to[i + 1] < 0xa0)
+            to[i] = to[i + 1] = '?';
     return true;
 }
 

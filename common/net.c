@@ -50,7 +50,8 @@ struct net {
     void *context;
     void *zap, *router, *router_monitor;
     char listening[256];
-    struct net_route *route; /* per peer of a listener; id_len 0: none */
+    struct net_route *route;  /* per peer of a listener; id_len 0: none */
+    struct net_route *newest; /* the one adopted last, even if it is gone */
     struct dialled *dialled; /* per peer that we dial */
     struct connection *connection;
     size_t n_connections, zap_refusals;
@@ -321,11 +322,12 @@ struct net *net_open(const struct net_conf *conf)
     n->conf = *conf;
     n->context = zmq_ctx_new();
     n->route = calloc(conf->n_peers + 1, sizeof *n->route);
+    n->newest = calloc(conf->n_peers + 1, sizeof *n->newest);
     n->dialled = calloc(conf->n_peers + 1, sizeof *n->dialled);
     n->items = calloc(2 * conf->n_peers + 16, sizeof *n->items);
     for (size_t i = 0; i < 3; i++)
         zmq_msg_init(&n->frame[i]);
-    if (!n->context || !n->route || !n->dialled || !n->items)
+    if (!n->context || !n->route || !n->newest || !n->dialled || !n->items)
         goto bad;
     if (major * 10000 + minor * 100 + patch < 40304 || !zmq_has("curve")) {
         log_error("libzmq %d.%d.%d: need 4.3.4 or later, with CURVE", major, minor, patch);
@@ -364,6 +366,7 @@ void net_free(struct net *n)
     if (n->context)
         zmq_ctx_term(n->context);
     free(n->route);
+    free(n->newest);
     free(n->dialled);
     free(n->connection);
     free(n->items);
@@ -562,6 +565,21 @@ static void take_frames(struct net *n, struct net_event *e, int first, int count
     e->payload_len = payload ? zmq_msg_size(&n->frame[first + 1]) : 0;
 }
 
+/* Whether a came into being before b. libzmq numbers connections: a routing id of its own making is a zero byte and a counter, big
+ * endian. Where the peer chose one, nothing is known. */
+static bool older(const struct net_route *a, const struct net_route *b)
+{
+    uint32_t number[2] = {0};
+    const struct net_route *both[2] = {a, b};
+    for (size_t i = 0; i < 2; i++) {
+        if (both[i]->id_len != 5 || both[i]->id[0])
+            return false;
+        for (size_t j = 1; j < 5; j++)
+            number[i] = number[i] << 8 | both[i]->id[j];
+    }
+    return (int32_t)(number[0] - number[1]) < 0;
+}
+
 /* A message to the listener: routing id, header, perhaps payload. The speaker is the User-Id that ZAP gave its key, read on the
  * header frame (libzmq 4.3.4 may lose it on the first one). */
 static bool next_routed(struct net *n, struct net_event *e)
@@ -582,6 +600,8 @@ static bool next_routed(struct net *n, struct net_event *e)
         *e = (struct net_event){.peer = peer, .route = {.id_len = id_len, .fd = zmq_msg_get(&n->frame[1], ZMQ_SRCFD)}};
         memcpy(e->route.id, zmq_msg_data(&n->frame[0]), id_len);
         const struct net_route *r = &n->route[peer];
+        if (older(&e->route, &n->newest[peer]))
+            continue; /* was under way when the peer dialled again */
         e->current = r->id_len == id_len && id_len && !memcmp(r->id, e->route.id, id_len);
         take_frames(n, e, 1, count);
         return true;
@@ -628,7 +648,7 @@ void net_adopt(struct net *n, uint32_t peer, const struct net_route *route)
     struct connection was;
     drain_listener(n); /* an old connection with the same descriptor is closed first */
     connection_known(n, route->fd, &was);
-    n->route[peer] = *route;
+    n->route[peer] = n->newest[peer] = *route;
 }
 
 int net_send(struct net *n, uint32_t peer, const uint8_t *header, size_t header_len, const uint8_t *payload,

@@ -12,7 +12,7 @@
 #include "common/log.h"
 #include "common/wire.h"
 
-enum { LOG_ANSWER = 1, LOG_ERROR };
+enum { LOG_ANSWER = 1, LOG_ERROR, LOG_VALUE };
 
 static double now(void)
 {
@@ -205,7 +205,7 @@ static void align_end(struct peers *p, const struct peer *one, uint32_t rows, ui
 static void on_aligned(struct peers *p, struct peer *one, const struct msg *m)
 {
     uint32_t prefix = align_prefix(one);
-    if (one->questions == 0)
+    if (one->questions == 0 || m->round != one->questions)
         return;
     *(m->u.aligned.equal ? &one->lo : &one->hi) = prefix;
     if (m->u.aligned.equal && one->questions == 1)
@@ -238,7 +238,7 @@ static void on_peer(struct peers *p, struct peer *one, const struct msg *m)
 
 static void on_refuse(struct peers *p, struct peer *one, const struct msg *m)
 {
-    if (!of_task(p, m))
+    if (!of_task(p, m) || !one->tasked || one->accepted || one->questions)
         return;
     if (!strcmp(m->u.refuse.code, "E_IDS") && p->ids)
         align_begin(p, one, m->u.refuse.rows);
@@ -274,8 +274,8 @@ static void on_close(struct peers *p, size_t i)
     ssize_t bad = mat_nonfinite(f->a, f->n * f->k);
     if (bad < 0)
         return;
-    log_error("%s answers round %u with a value that is not finite (row %zd): it counts as absent in this round", one->name,
-              p->round, bad / (ssize_t)f->k);
+    log_limited(LOG_VALUE, "%s answers round %u with a value that is not finite (row %zd): it counts as absent in this round",
+                one->name, p->round, bad / (ssize_t)f->k);
     memset(f->a, 0, f->n * f->k * sizeof *f->a);
     one->invalid = true;
 }
@@ -283,7 +283,9 @@ static void on_close(struct peers *p, size_t i)
 static void on_error(struct peers *p, struct peer *one, const struct msg *m)
 {
     log_limited(LOG_ERROR, "%s says: %s (%s)", one->name, m->u.refuse.text, m->u.refuse.code);
-    if (of_task(p, m) && m->round == p->request.round && one->asked && !one->answered)
+    if (of_task(p, m) && one->questions && m->round == one->questions)
+        fail(p, "%s does not say which ids differ: %s (%s)", one->name, m->u.refuse.text, m->u.refuse.code);
+    else if (of_task(p, m) && m->round == p->request.round && one->asked && !one->answered)
         fail(p, "%s cannot answer round %u: %s (%s)", one->name, m->round, m->u.refuse.text, m->u.refuse.code);
 }
 
@@ -302,7 +304,7 @@ static void from_link(struct peers *p, const struct frame *f)
         on_peer(p, one, &m);
         break;
     case MSG_ACCEPT:
-        if (of_task(p, &m) && one->tasked) {
+        if (of_task(p, &m) && one->tasked && !one->accepted && !one->questions) {
             one->accepted = true;
             one->deterministic = m.u.accept.deterministic;
             one->linear = m.u.accept.linear;
@@ -435,8 +437,10 @@ int peers_task(struct peers *p, const struct run *r, const char *const *ids, dou
         p->task_rows = need(malloc(p->task.array.rows * sizeof *p->task_rows + 1));
         memcpy(p->task_rows, r->rows, p->task.array.rows * sizeof *p->task_rows);
         p->ids = ids;
-        for (size_t m = 0; m < p->M; m++)
+        for (size_t m = 0; m < p->M; m++) {
             p->peer[m].tasked = p->peer[m].accepted = false;
+            p->peer[m].questions = 0;
+        }
     }
     drive(p);
     int bad = wait_for_all(p, false, deadline);
