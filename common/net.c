@@ -41,6 +41,7 @@ struct dialled {
     size_t key;             /* which of the pinned keys is tried; the other one follows when it fails */
     unsigned failures;      /* of handshakes with it */
     double again, back_off; /* seconds */
+    double redial;          /* the same, after connections that were replaced */
     double renew;           /* when to make the socket anew if it is not connected by then; 0: no need to */
     bool up;
 };
@@ -455,6 +456,15 @@ static void dial_refused(struct net *n, uint32_t peer)
 
 /* libzmq dials again by itself after a loss, but never after a breach of the protocol, be it one byte that changed on the way; the
  * events do not tell which it was. */
+void net_redial(struct net *n, uint32_t peer)
+{
+    struct dialled *d = &n->dialled[peer];
+    close_pair(&d->socket, &d->monitor);
+    d->up = false;
+    d->redial = d->redial < 1 ? 1 : d->redial < 15 ? 2 * d->redial : 30;
+    d->again = now() + d->redial;
+}
+
 static void drain_dialled(struct net *n, uint32_t peer)
 {
     struct dialled *d = &n->dialled[peer];
