@@ -64,7 +64,7 @@ fuzz_table_OBJ = common/table.o
 fuzz_trace_OBJ = common/trace.o tests/fuzz/gal_trace.o deploy/gal/client.o deploy/gal/util.o
 fuzz_features_OBJ = assistor/features.o common/table.o common/mat.o
 fuzz_model_OBJ = assistor/model.o assistor/model_linear.o common/mat.o
-fuzz_worker_OBJ = assistor/runs.o assistor/features.o assistor/model.o assistor/model_linear.o common/inbox.o common/mat.o \
+fuzz_worker_OBJ = assistor/runs.o assistor/policy.o assistor/features.o assistor/model.o assistor/model_linear.o common/inbox.o common/mat.o \
                   common/store.o common/table.o common/conf.o common/pipe.o tests/fuzz/own.o
 fuzz_link_OBJ = common/transfer.o common/trace.o common/key.o common/conf.o common/pipe.o tests/fuzz/own.o
 fuzz_peers_OBJ = common/inbox.o common/mat.o common/conf.o common/pipe.o tests/fuzz/own.o
