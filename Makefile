@@ -203,7 +203,7 @@ check-asan:  ## unit tests and a whole simulation under ASan and UBSan
 
 check-valgrind: all unit  ## unit tests and a whole simulation under valgrind
 	@set -e; for t in $(TESTS); do echo "valgrind $$t"; \
-	valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite $(B)/tests/unit/$$t >/dev/null; done
+	GAL_SHORT=1 valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite $(B)/tests/unit/$$t >/dev/null; done
 	@rm -rf $(B)/valgrind; mkdir -p $(B)/valgrind
 	$(call simulate,$(B),timeout 300 valgrind -q --trace-children=yes --error-exitcode=9 --log-file=$(B)/valgrind/%p.log)
 	@if grep -l . $(B)/valgrind/*.log; then cat $(B)/valgrind/*.log; exit 1; fi
