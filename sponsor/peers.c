@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <math.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "common/wire.h"
 
 enum { LOG_ANSWER = 1, LOG_ERROR, LOG_VALUE };
+static const double GREATEST = 1e100;
 
 static double now(void)
 {
@@ -262,6 +264,15 @@ static void on_opening(struct peers *p, struct peer *one, const struct msg *m)
         log_die(1, "out of memory");
 }
 
+/* The first value from which no weights can be computed: not finite, or so great that squares of it might not be. −1: none. */
+static ssize_t unusable(const struct mat *f)
+{
+    for (size_t i = 0; i < f->n * f->k; i++)
+        if (!(fabs(f->a[i]) <= GREATEST))
+            return (ssize_t)i;
+    return -1;
+}
+
 static void on_close(struct peers *p, size_t i)
 {
     struct peer *one = &p->peer[i];
@@ -271,10 +282,11 @@ static void on_close(struct peers *p, size_t i)
     mat_decode(one->inbox.bytes, f->n * f->k, one->inbox.opening.array.dtype, f->a);
     inbox_clear(&one->inbox);
     one->answered = true;
-    ssize_t bad = mat_nonfinite(f->a, f->n * f->k);
+    ssize_t bad = unusable(f);
     if (bad < 0)
         return;
-    log_limited(LOG_VALUE, "%s answers round %u with a value that is not finite (row %zd): it counts as absent in this round",
+    log_limited(LOG_VALUE,
+                "%s answers round %u with a value that is not finite, or beyond 1e100 (row %zd): it counts as absent in this round",
                 one->name, p->round, bad / (ssize_t)f->k);
     memset(f->a, 0, f->n * f->k * sizeof *f->a);
     one->invalid = true;

@@ -153,7 +153,7 @@ class Wire:
         self.hang_up()
         s = self.socket = self.context.socket(zmq.DEALER)
         s.curve_serverkey, s.curve_publickey, s.curve_secretkey = self.keys
-        s.linger, s.reconnect_ivl, s.maxmsgsize, s.heartbeat_ivl = 0, -1, (1 << 20) + (1 << 16), 1000
+        s.sndtimeo, s.linger, s.reconnect_ivl, s.maxmsgsize, s.heartbeat_ivl = 3000, 0, -1, (1 << 20) + (1 << 16), 1000
         self.monitor = s.get_monitor_socket(addr=f"inproc://monitor-{next(NUMBERS)}")
         s.connect(self.address)
         self.dials += 1
