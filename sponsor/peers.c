@@ -97,7 +97,7 @@ static void drive(struct peers *p)
         struct peer *one = &p->peer[m];
         if (!p->request.kind || !one->up || !one->accepted || one->asked || one->answered)
             continue;
-        one->asked = true;
+        one->asked = one->expected = true;
         to[n++] = one->index;
         if (!p->coefficients)
             continue;
@@ -126,7 +126,7 @@ static void begin_request(struct peers *p, const struct msg *m, uint8_t *payload
     p->expect = *expect;
     p->round = m->round;
     for (size_t i = 0; i < p->M; i++) {
-        p->peer[i].asked = p->peer[i].answered = p->peer[i].invalid = false;
+        p->peer[i].asked = p->peer[i].expected = p->peer[i].answered = p->peer[i].invalid = false;
         inbox_clear(&p->peer[i].inbox);
     }
     drive(p);
@@ -253,7 +253,7 @@ static void on_opening(struct peers *p, struct peer *one, const struct msg *m)
 {
     const struct shape *a = &m->array, *b = &p->expect;
     inbox_clear(&one->inbox);
-    if (!of_task(p, m) || m->kind != p->answer || m->round != p->request.round || !one->asked || one->answered)
+    if (!of_task(p, m) || m->kind != p->answer || m->round != p->request.round || !one->expected || one->answered)
         return; /* an answer that came twice, or late */
     if (a->rows != b->rows || a->cols != b->cols || a->dtype != b->dtype) {
         log_limited(LOG_ANSWER, "%s answers round %u with %u×%u values of type %u, expected %u×%u of type %u; dropped", one->name,

@@ -11,6 +11,7 @@ struct peer {
     const char *name;
     uint32_t index; /* at the link: 0 is our own worker */
     bool up, tasked, accepted, asked, answered;
+    bool expected; /* asked for what is open now, be it on an earlier connection: its answer may come before it is asked again */
     bool deterministic, linear;
     bool invalid; /* its answer to the present request was not a fit: its values count as 0, its weight is 0 */
     struct inbox inbox;

@@ -1,5 +1,6 @@
 """Key files that are refused, keys read again on SIGHUP, every key changed in the middle of a run, a key taken away."""
 import os
+import random
 import signal
 import time
 
@@ -103,6 +104,25 @@ def test_every_key_is_changed_within_a_run(federation, expected, figures):
     f["org2"].start()
     wait_for("the refusal", lambda: f.sponsor.count("refused a connection", old["org2"]))
     assert not f.sponsor.count("org2 is there", "gal-link 9")
+
+
+def test_reloads_at_any_moment(federation, figures):
+    """Everybody's sockets are made anew wherever a transfer is; each time the run goes on."""
+    slices, y = synthetic(25000, [2, 2, 2])
+    f = federation(slices, y, rounds=4096, patience=10000, rate="fixed:0.0005")
+    f.set("link", dtype="f64", chunk=65536)
+    f.start()
+    f.begin()
+    f.reach(3)
+    draw, begun, times = random.Random(1), time.monotonic(), 0
+    while time.monotonic() < begun + 8:
+        stood = len(f.rounds())
+        for d in draw.sample(list(f.daemons.values()), draw.randrange(1, 4)):
+            d.process.send_signal(signal.SIGHUP)
+            time.sleep(draw.uniform(0, 0.12))
+            times += 1
+        f.reach(stood + 2, 10)
+    figures(f"{times} reloads at random moments: the run went on after each, {len(f.rounds())} rounds")
 
 
 # ---- a key that is taken away ----
