@@ -64,7 +64,7 @@ fuzz_table_OBJ = common/table.o
 fuzz_trace_OBJ = common/trace.o tests/fuzz/gal_trace.o deploy/gal/client.o deploy/gal/util.o
 fuzz_features_OBJ = assistor/features.o common/table.o common/mat.o
 fuzz_model_OBJ = assistor/model.o assistor/model_linear.o common/mat.o
-fuzz_worker_OBJ = assistor/runs.o assistor/features.o assistor/model.o assistor/model_linear.o common/inbox.o common/mat.o \
+fuzz_worker_OBJ = assistor/runs.o assistor/policy.o assistor/features.o assistor/model.o assistor/model_linear.o common/inbox.o common/mat.o \
                   common/store.o common/table.o common/conf.o common/pipe.o tests/fuzz/own.o
 fuzz_link_OBJ = common/transfer.o common/trace.o common/key.o common/conf.o common/pipe.o tests/fuzz/own.o
 fuzz_peers_OBJ = common/inbox.o common/mat.o common/conf.o common/pipe.o tests/fuzz/own.o
@@ -203,7 +203,7 @@ check-asan:  ## unit tests and a whole simulation under ASan and UBSan
 
 check-valgrind: all unit  ## unit tests and a whole simulation under valgrind
 	@set -e; for t in $(TESTS); do echo "valgrind $$t"; \
-	valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite $(B)/tests/unit/$$t >/dev/null; done
+	GAL_SHORT=1 valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite $(B)/tests/unit/$$t >/dev/null; done
 	@rm -rf $(B)/valgrind; mkdir -p $(B)/valgrind
 	$(call simulate,$(B),timeout 300 valgrind -q --trace-children=yes --error-exitcode=9 --log-file=$(B)/valgrind/%p.log)
 	@if grep -l . $(B)/valgrind/*.log; then cat $(B)/valgrind/*.log; exit 1; fi

@@ -128,12 +128,16 @@ static void accept_task(struct worker *w, uint32_t peer, const struct msg *task)
     send(w, peer, &m, NULL);
 }
 
-/* True if both say the same, but for how the row list travels. */
+/* True if both say the same, but for how the row list travels and what may change between training and prediction. */
 static bool same_task(const struct msg *a, const struct msg *b)
 {
     static uint8_t one[MSG_MAX_HEADER], other[MSG_MAX_HEADER];
     struct msg x = *a, y = *b;
-    x.array.resume = y.array.resume = x.array.again = y.array.again = false;
+    x.array = y.array = (struct shape){.chunk = CHUNK_MIN};
+    memset(x.u.task.loss, 0, MSG_NAME);
+    memset(y.u.task.loss, 0, MSG_NAME);
+    memset(x.u.task.predict, 0, MSG_NAME);
+    memset(y.u.task.predict, 0, MSG_NAME);
     size_t n = msg_pack(&x, one);
     return n == msg_pack(&y, other) && !memcmp(one, other, n);
 }

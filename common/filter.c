@@ -33,17 +33,20 @@ static const int private[] = {
 
 /* A link may have IP sockets, and netlink by which the resolver asks for the host's addresses; no other family, so none that
  * reaches a process of this host by a file. */
+static int no_socket(scmp_filter_ctx f, enum scmp_compare op, unsigned family)
+{
+    const struct scmp_arg_cmp first = {.arg = 0, .op = op, .datum_a = family, .datum_b = 0};
+    return seccomp_rule_add_array(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1, &first);
+}
+
 static int only_ip(scmp_filter_ctx f)
 {
-    int bad = 0;
-    bad |= seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socketpair), 0);
-    bad |= seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_LT, AF_INET));
-    for (unsigned family = AF_INET + 1; family < AF_INET6; family++)
-        bad |= seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, family));
-    for (unsigned family = AF_INET6 + 1; family < AF_NETLINK; family++)
-        bad |= seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, family));
-    bad |= seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_GT, AF_NETLINK));
-    return bad;
+    int bad = seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socketpair), 0);
+    bad |= no_socket(f, SCMP_CMP_LT, AF_INET);
+    for (unsigned family = AF_INET + 1; family < AF_NETLINK; family++)
+        if (family != AF_INET6)
+            bad |= no_socket(f, SCMP_CMP_EQ, family);
+    return bad | no_socket(f, SCMP_CMP_GT, AF_NETLINK);
 }
 
 static int deny(scmp_filter_ctx f, const int *calls, size_t n)

@@ -31,7 +31,10 @@ enum {
     LOG_RUN,
     LOG_TRANSFER,
     LOG_HEAD,
+    LOG_VERSION,
 };
+
+#define REPLACED "E_REPLACED"
 
 /* A message, or a transfer and how far it is, in a peer's queue. */
 struct item {
@@ -53,6 +56,8 @@ struct known_run {
 struct remote {
     const char *name;
     bool up, blocked;
+    enum msg_kind owes_hello; /* Hello or Welcome, not taken by the socket yet; 0: none */
+    bool owes_ack;
     time_t since, counted; /* since when its comings and goings are counted */
     unsigned changes;
     struct item *first, *last;
@@ -201,7 +206,8 @@ static void peer_down(struct link *l, uint32_t peer)
     struct remote *r = &l->remote[peer];
     while (r->first)
         dequeue(r);
-    r->blocked = false;
+    r->blocked = r->owes_ack = false;
+    r->owes_hello = 0;
     if (!r->up)
         return;
     r->up = false;
@@ -233,14 +239,41 @@ static int put_msg(struct link *l, uint32_t peer, const struct msg *m, const voi
 }
 
 /* A word of the link's own, outside a run: Hello, Welcome, Bye. */
-static void put_word(struct link *l, uint32_t peer, const struct msg *m)
+static bool put_word(struct link *l, uint32_t peer, const struct msg *m)
 {
     uint64_t before = l->bytes_out;
     struct trace_entry e = {.direction = "out", .peer = l->remote[peer].name, .m = m};
     if (!put_msg(l, peer, m, NULL, 0))
-        return;
+        return false;
     e.wire = l->bytes_out - before;
     trace_add(l->trace, &e);
+    return true;
+}
+
+/* A socket may not take the first word at once: its pipe is made by another thread, and tells us later than the handshake does. */
+static bool say_hello(struct link *l, uint32_t peer)
+{
+    struct remote *r = &l->remote[peer];
+    struct msg m = {.kind = r->owes_hello, .u.hello = {.version = PROTOCOL_VERSION, .instance = l->instance}};
+    snprintf(m.u.hello.program, MSG_NAME, "gal-link %s", GAL_VERSION);
+    if (!put_word(l, peer, &m))
+        return false;
+    r->owes_hello = 0;
+    return true;
+}
+
+static bool send_ack(struct link *l, uint32_t peer)
+{
+    const struct incoming *in = &l->remote[peer].in;
+    struct msg m = {.kind = MSG_ACK,
+                    .has_run = true,
+                    .round = in->opening.round,
+                    .u.ack = {.kind = in->opening.kind, .next = in->next}};
+    memcpy(m.run, in->opening.run, RUN_BYTES);
+    if (!put_msg(l, peer, &m, NULL, 0))
+        return false;
+    l->remote[peer].owes_ack = false;
+    return true;
 }
 
 static void trace_item(struct link *l, uint32_t peer, const struct item *i, const uint8_t *digest)
@@ -332,9 +365,13 @@ static void pump(struct link *l)
     for (bool more = true; more;) {
         more = false;
         for (uint32_t p = 1; p <= l->n; p++) {
-            struct item *i = l->remote[p].first;
-            if (i && l->remote[p].up)
-                more |= i->out ? send_step(l, p, i) : send_small(l, p, i);
+            struct remote *r = &l->remote[p];
+            if (r->owes_hello && !say_hello(l, p))
+                continue;
+            if (r->owes_ack && r->up && !send_ack(l, p))
+                continue;
+            if (r->first && r->up)
+                more |= r->first->out ? send_step(l, p, r->first) : send_small(l, p, r->first);
         }
     }
 }
@@ -523,24 +560,21 @@ static void peer_up(struct link *l, uint32_t peer, const char *program)
     tell_peer(l, peer, PEER_THERE);
 }
 
-static void say_hello(struct link *l, uint32_t peer, enum msg_kind kind)
-{
-    struct msg m = {.kind = kind, .u.hello = {.version = PROTOCOL_VERSION, .instance = l->instance}};
-    snprintf(m.u.hello.program, MSG_NAME, "gal-link %s", GAL_VERSION);
-    put_word(l, peer, &m);
-}
-
 static void on_hello(struct link *l, struct arrival *a)
 {
     if (a->m.u.hello.version != PROTOCOL_VERSION) {
-        log_limited(LOG_STATE, "%s speaks version %u of the protocol, this is version %u: install the same release",
+        log_limited(LOG_VERSION, "%s speaks version %u of the protocol, this is version %u: install the same release",
                     l->remote[a->peer].name, a->m.u.hello.version, PROTOCOL_VERSION);
         return;
+    }
+    if (l->remote[a->peer].up && !a->e->current) { /* perhaps alive: it shall know, and dial again */
+        struct msg m = {.kind = MSG_ERROR, .u.refuse = {.code = REPLACED, .text = "a newer connection has your key: is a daemon running twice?"}};
+        put_msg(l, a->peer, &m, NULL, 0);
     }
     peer_down(l, a->peer);
     net_adopt(l->net, a->peer - 1, &a->e->route);
     trace_in(l, a, &a->m, a->e->header_len, NULL);
-    say_hello(l, a->peer, MSG_WELCOME);
+    l->remote[a->peer].owes_hello = MSG_WELCOME;
     peer_up(l, a->peer, a->m.u.hello.program);
 }
 
@@ -548,20 +582,10 @@ static void on_welcome(struct link *l, struct arrival *a)
 {
     trace_in(l, a, &a->m, a->e->header_len, NULL);
     if (a->m.u.hello.version != PROTOCOL_VERSION)
-        log_limited(LOG_STATE, "sponsor %s speaks version %u of the protocol, this is version %u: install the same release",
+        log_limited(LOG_VERSION, "sponsor %s speaks version %u of the protocol, this is version %u: install the same release",
                     l->remote[a->peer].name, a->m.u.hello.version, PROTOCOL_VERSION);
     else if (!l->remote[a->peer].up)
         peer_up(l, a->peer, a->m.u.hello.program);
-}
-
-static void send_ack(struct link *l, uint32_t peer, const struct incoming *in)
-{
-    struct msg m = {.kind = MSG_ACK,
-                    .has_run = true,
-                    .round = in->opening.round,
-                    .u.ack = {.kind = in->opening.kind, .next = in->next}};
-    memcpy(m.run, in->opening.run, RUN_BYTES);
-    put_msg(l, peer, &m, NULL, 0);
 }
 
 static void on_opening(struct link *l, struct arrival *a)
@@ -577,7 +601,7 @@ static void on_opening(struct link *l, struct arrival *a)
     bool resumed = incoming_open(in, &a->m, key);
     in->wire += a->e->header_len;
     if (a->m.array.resume)
-        send_ack(l, a->peer, in);
+        l->remote[a->peer].owes_ack = true;
     if (!resumed)
         to_private(l, a->peer, &a->m, NULL, 0);
 }
@@ -600,7 +624,7 @@ static void on_chunk(struct link *l, struct arrival *a)
     in->wire += a->e->header_len + a->e->payload_len;
     to_private(l, a->peer, &a->m, a->e->payload, a->e->payload_len);
     if (in->next % ACK_EVERY == 0)
-        send_ack(l, a->peer, in);
+        l->remote[a->peer].owes_ack = true;
 }
 
 static void on_close(struct link *l, struct arrival *a)
@@ -642,6 +666,12 @@ static void on_ack(struct link *l, struct arrival *a)
 static void on_small(struct link *l, struct arrival *a)
 {
     uint8_t digest[DIGEST_BYTES];
+    if (a->m.kind == MSG_ERROR && !a->m.has_run && !strcmp(a->m.u.refuse.code, REPLACED) && !l->sponsor) {
+        log_limited(LOG_STATE, "%s: %s; dialling again", l->remote[a->peer].name, a->m.u.refuse.text);
+        net_redial(l->net, a->peer - 1);
+        peer_down(l, a->peer);
+        return;
+    }
     const uint8_t *key = run_key(l, a->peer, &a->m);
     if (!key && a->m.kind != MSG_ERROR) {
         log_limited(LOG_RUN, "%s sent %s for a run that is not known; dropped", l->remote[a->peer].name,
@@ -715,7 +745,7 @@ static void from_peer(struct link *l, const struct net_event *e)
 static void on_net(struct link *l, const struct net_event *e)
 {
     if (e->kind == NET_UP)
-        say_hello(l, e->peer + 1, MSG_HELLO);
+        l->remote[e->peer + 1].owes_hello = MSG_HELLO;
     else if (e->kind == NET_DOWN)
         peer_down(l, e->peer + 1);
     else
@@ -799,15 +829,15 @@ static int open_net(struct link *l, const char *listen)
 static void reload(struct link *l, const struct frame *f)
 {
     const char *section = l->sponsor ? "peer" : "sponsor", *bad = NULL;
-    char error[512], listen[256] = "";
+    char error[512] = "the key file did not come with the request", listen[256] = "";
     int fd = pipe_take_fd(l->child.control);
     struct conf fresh;
-    struct key *key = fd < 0 ? NULL : key_load(fd, "the key file", error, sizeof error);
     struct net_peer *peers = calloc(l->n + 1, sizeof *peers);
-    if (fd >= 0)
-        close(fd);
     if (!peers || conf_unpack(f->payload, f->payload_len, &fresh) < 0)
         log_die(1, "out of memory");
+    struct key *key = fd < 0 ? NULL : key_load(fd, conf_text(&fresh, "organization", "", "key", ""), error, sizeof error);
+    if (fd >= 0)
+        close(fd);
     for (size_t i = 0; i < l->n && !bad; i++) {
         peers[i] = l->peers[i];
         bad = read_keys(&fresh, section, &peers[i]);

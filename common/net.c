@@ -18,6 +18,7 @@ enum {
              ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
              ZMQ_EVENT_HANDSHAKE_FAILED_AUTH,
     HWM = 8,
+    RENEW = 1, /* second */
     LOG_UNKNOWN_KEY = 1,
     LOG_STRANGER,
     LOG_NO_IDENTITY,
@@ -40,6 +41,8 @@ struct dialled {
     size_t key;             /* which of the pinned keys is tried; the other one follows when it fails */
     unsigned failures;      /* of handshakes with it */
     double again, back_off; /* seconds */
+    double redial;          /* the same, after connections that were replaced */
+    double renew;           /* when to make the socket anew if it is not connected by then; 0: no need to */
     bool up;
 };
 
@@ -301,6 +304,7 @@ static void dial(struct net *n, uint32_t peer)
     }
     d->key %= p->n_keys;
     d->failures = 0;
+    d->renew = 0;
     if (d->socket && set_client(n, d->socket, p->key[d->key], n->conf.public_key, n->conf.secret_key) &&
         (d->monitor = open_monitor(n, d->socket)) && zmq_connect(d->socket, p->address) == 0)
         return;
@@ -450,15 +454,29 @@ static void dial_refused(struct net *n, uint32_t peer)
     d->back_off = d->back_off < 15 ? 2 * d->back_off : 30;
 }
 
+/* libzmq dials again by itself after a loss, but never after a breach of the protocol, be it one byte that changed on the way; the
+ * events do not tell which it was. */
+void net_redial(struct net *n, uint32_t peer)
+{
+    struct dialled *d = &n->dialled[peer];
+    close_pair(&d->socket, &d->monitor);
+    d->up = false;
+    d->redial = d->redial < 1 ? 1 : d->redial < 15 ? 2 * d->redial : 30;
+    d->again = now() + d->redial;
+}
+
 static void drain_dialled(struct net *n, uint32_t peer)
 {
     struct dialled *d = &n->dialled[peer];
     int value;
     unsigned event;
     while ((event = monitor_event(d->monitor, &value))) {
+        if (event == ZMQ_EVENT_DISCONNECTED)
+            d->renew = now() + RENEW;
         if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
             d->up = true;
             d->back_off = 0.5;
+            d->renew = 0;
             push(n, NET_UP, peer);
         } else if (event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) {
             dial_refused(n, peer);
@@ -500,8 +518,9 @@ int net_wait(struct net *n, struct pollfd *fds, size_t n_fds, bool messages, int
             n->items[count++] = (zmq_pollitem_t){d->monitor, 0, ZMQ_POLLIN, 0};
         if (d->socket && messages)
             n->items[count++] = (zmq_pollitem_t){d->socket, 0, ZMQ_POLLIN, 0};
-        if (!d->socket && n->conf.peers[i].address && (first < 0 || d->again < first))
-            first = d->again;
+        double then = d->socket ? d->renew : d->again;
+        if (n->conf.peers[i].address && (then > 0 || !d->socket) && (first < 0 || then < first))
+            first = then;
     }
     if (first >= 0) {
         double left = first - now();
@@ -514,9 +533,15 @@ int net_wait(struct net *n, struct pollfd *fds, size_t n_fds, bool messages, int
         return -1;
     for (size_t i = 0; i < n_fds; i++)
         fds[i].revents = n->items[i].revents;
-    for (uint32_t i = 0; i < n->conf.n_peers; i++)
-        if (!n->dialled[i].socket && n->conf.peers[i].address && now() >= n->dialled[i].again)
+    for (uint32_t i = 0; i < n->conf.n_peers; i++) {
+        struct dialled *d = &n->dialled[i];
+        if (d->socket && d->renew > 0 && now() >= d->renew) {
+            close_pair(&d->socket, &d->monitor);
+            d->again = 0;
+        }
+        if (!d->socket && n->conf.peers[i].address && now() >= d->again)
             dial(n, i);
+    }
     return 0;
 }
 

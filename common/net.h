@@ -64,6 +64,9 @@ int net_next(struct net *n, struct net_event *e);
 /* From now on the peer is reached by, and heard on, this connection alone. */
 void net_adopt(struct net *n, uint32_t peer, const struct net_route *route);
 
+/* Closes the connection to a peer that we dial, and dials again a little later, each time later. */
+void net_redial(struct net *n, uint32_t peer);
+
 /* Sends one message of one or two frames (payload NULL: one). 0; 1 when the peer's queue is full: try again later; −1 when the
  * peer is not connected. */
 int net_send(struct net *n, uint32_t peer, const uint8_t *header, size_t header_len, const uint8_t *payload,

@@ -70,11 +70,13 @@ struct wiring {
     int fd[CHILD_TRACE + 1];
 };
 
+enum { KEY_FLAGS = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK }; /* a FIFO is refused, not waited for */
+
 static int open_for_link(const struct supervisor *s, struct wiring *w)
 {
     char trace[PATH_MAX];
     const char *key = conf_text(&s->conf, "organization", "", "key", "");
-    w->fd[CHILD_KEY] = open(key, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    w->fd[CHILD_KEY] = open(key, KEY_FLAGS);
     if (w->fd[CHILD_KEY] < 0) {
         log_error("%s: %s: make a key with gal keygen", key, errno == ELOOP ? "is a symbolic link" : strerror(errno));
         return -1;
@@ -194,11 +196,11 @@ static void reload(struct supervisor *s)
         return;
     }
     const char *path = conf_text(&fresh, "organization", "", "key", "");
-    int key = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int key = open(path, KEY_FLAGS);
     uint8_t *bytes = conf_pack(&fresh, conf_for, link->process, &size);
     struct frame f = {.kind = CONTROL_RELOAD, .payload = bytes, .payload_len = (uint32_t)size};
     if (key < 0)
-        log_error("%s: %s: nothing is changed", path, strerror(errno));
+        log_error("%s: %s: nothing is changed", path, errno == ELOOP ? "is a symbolic link" : strerror(errno));
     else if (!bytes || !link->pid || pipe_queued(link->control) || pipe_send_fd(link->control, &f, key) < 0)
         log_error("the link is busy or being started: send SIGHUP again");
     else

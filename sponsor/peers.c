@@ -448,12 +448,12 @@ int peers_task(struct peers *p, const struct run *r, const char *const *ids, dou
         free(p->task_rows);
         p->task_rows = need(malloc(p->task.array.rows * sizeof *p->task_rows + 1));
         memcpy(p->task_rows, r->rows, p->task.array.rows * sizeof *p->task_rows);
-        p->ids = ids;
         for (size_t m = 0; m < p->M; m++) {
             p->peer[m].tasked = p->peer[m].accepted = false;
             p->peer[m].questions = 0;
         }
     }
+    p->ids = ids; /* the labels may have been read again */
     drive(p);
     int bad = wait_for_all(p, false, deadline);
     if (bad)

@@ -21,9 +21,16 @@ static void begin_worker(struct worker *w)
     MUST(w->own.table && w->own.kind && sodium_init() >= 0);
     w->n = (uint32_t)table_rows(w->own.table);
     w->ids = (const char **)(uintptr_t)fuzz_ids;
-    store_open(&w->own.store, ":memory:", runs_schema, RUNS_FORMAT);
+    static char schema[4096];
+    static struct conf_item consent[] = {{"policy", "", "allow_reconstruction", "yes", 1},
+                                         {"policy", "b", "max_rounds_total", "3", 2},
+                                         {"policy", "b", "max_predictions_per_day", "9", 3}};
+    w->child.conf = (struct conf){.file = "fuzz", .items = consent, .n = 3};
+    snprintf(schema, sizeof schema, "%s%s", runs_schema, policy_schema);
+    store_open(&w->own.store, ":memory:", schema, RUNS_FORMAT);
+    static const char *const names[PEERS] = {NULL, "a", "b"}; /* the first is our own organization */
     for (uint32_t i = 0; i < PEERS; i++)
-        snprintf(w->sponsor[i].name, MSG_NAME, "sponsor%u", i);
+        w->sponsor[i].policy = (struct policy){&w->child.conf, names[i], names[i] ? names[i] : "self"};
 }
 
 static void forget(struct worker *w)
@@ -40,8 +47,11 @@ static void forget(struct worker *w)
         s->questions = 0;
         s->task.kind = 0;
     }
-    if (used)
+    if (used) {
         store_run(&w->own.store, "DELETE FROM runs", "");
+        store_run(&w->own.store, "DELETE FROM rounds_used", "");
+        store_run(&w->own.store, "DELETE FROM rows_predicted", "");
+    }
 }
 
 static void give(struct worker *w, uint32_t peer, const struct msg *m, const uint8_t *payload, size_t len)

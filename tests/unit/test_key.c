@@ -63,11 +63,11 @@ static void z85_refusals(void **state)
 static void names(void **state)
 {
     (void)state;
-    char longest[66];
-    memset(longest, 'x', 65);
-    longest[65] = '\0';
+    char longest[42];
+    memset(longest, 'x', 41);
+    longest[41] = '\0';
     assert_false(key_name_valid(longest));
-    longest[64] = '\0';
+    longest[40] = '\0';
     assert_true(key_name_valid(longest));
     assert_true(key_name_valid("St.Mary-2_b"));
     static const char *const bad[] = {"", ".", "..", "a/b", "a b", "a\n", "\xc3\xa9"};
@@ -135,7 +135,7 @@ static void file_refusals(void **state)
         {"gal-key-v2\nclinic\n" KEY39 "0\n",
          "bad.key:1: need \"gal-key-v1\": not a key file of this version"},
         {"gal-key-v1\na b\n" KEY39 "0\n",
-         "bad.key:2: no name: letters, digits, '_', '.' and '-', at most 64"},
+         "bad.key:2: no name: letters, digits, '_', '.' and '-', at most 40"},
         {"gal-key-v1\nclinic\n" KEY39 "0",
          "bad.key:3: the file ends here, need 3 lines that each end with a newline"},
         {"", "bad.key:1: the file ends here, need 3 lines that each end with a newline"},

@@ -1,5 +1,0 @@
-build-clang/sponsor/loss.o: sponsor/loss.c sponsor/loss.h common/mat.h
-
-sponsor/loss.h:
-
-common/mat.h:
