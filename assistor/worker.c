@@ -310,7 +310,7 @@ static const char *opening_check(const struct worker *w, const struct sponsor *s
                    : NULL;
     if (!m->u.predict.n_coefficients && (uint64_t)m->u.predict.rounds * r->task.u.task.outputs > MSG_MAX_OUTPUTS * 16u)
         return "more values in a row than an answer can hold: ask for fewer rounds"; /* the link would not take it */
-    return m->u.predict.rounds > r->fitted || m->array.rows > 4 * (uint64_t)w->n + 1000000 ? "more rounds or rows than there are"
+    return m->u.predict.rounds < 1 || m->u.predict.rounds > r->fitted || m->array.rows > 4 * (uint64_t)w->n + 1000000 ? "more rounds or rows than there are"
                                                                                            : NULL;
 }
 
