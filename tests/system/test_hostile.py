@@ -626,11 +626,11 @@ class HostileSponsor:
         self.send(Header(run=task.run, round=round_, fit={**self.shape(rows=len(residual), cols=residual.shape[1]), **shape}),
                   residual.tobytes(), self.key(task))
 
-    def predict(self, task, number, rows, rounds=1, coefficients=(1.0,), **shape):
-        rows = np.asarray(rows, "<u4")
+    def predict(self, task, number, which, rounds=1, coefficients=(1.0,), **shape):
+        which = np.asarray(which, "<u4")
         self.send(Header(run=task.run, round=number, predict={
-            "rows": {"rows": len(rows), "cols": 1, "dtype": U32, "chunk": CHUNK, **shape}, "rounds": rounds,
-            "coefficients": coefficients}), rows.tobytes(), self.key(task))
+            "rows": {"rows": len(which), "cols": 1, "dtype": U32, "chunk": CHUNK, **shape}, "rounds": rounds,
+            "coefficients": coefficients}), which.tobytes(), self.key(task))
 
     def key(self, opening):
         return opening.task.trace_key or b"k" * 32
