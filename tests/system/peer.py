@@ -335,6 +335,8 @@ class Peer(Wire):
 
     def on_error(self, header):
         self.errors.append((header.error.code, header.error.text))
+        if header.error.code == "E_REPLACED":
+            self.cut(0.5)
 
     def on_task(self, header):
         self.open(header, header.task.trace_key)
