@@ -1,5 +1,6 @@
-/* policy: what this organization consents to, per sponsor: [policy], or [policy SPONSOR] where there is one. Consent is asked once
- * per Task and at every use of what is limited; what was used up is on record in worker.db. A sponsor's own worker needs none. */
+/* policy: what this organization consents to, per sponsor: [policy], or [policy SPONSOR] where there is one.
+ * Consent is asked once per Task and at every use of what is limited; what was used up is on record in
+ * worker.db. A sponsor's own worker needs none. */
 #ifndef GAL_POLICY_H
 #define GAL_POLICY_H
 
@@ -16,13 +17,15 @@ struct policy {
 /* Table of worker.db. */
 extern const char policy_schema[];
 
-/* NULL if the Task may be accepted, else the reason, with the line of the configuration that says so. d: columns of the prepared
- * features; linear: the model is linear in them, so that `d` rounds rebuild them (ALGORITHM.md, privacy). `again`: it was
- * accepted before, and only what is forbidden outright is asked again. */
-const char *policy_task(const struct policy *p, struct store *s, const struct msg *task, size_t d, bool linear, bool again);
+/* NULL if the Task may be accepted, else the reason, with the line of the configuration that says so. d:
+ * columns of the prepared features; linear: the model is linear in them, so that `d` rounds rebuild them
+ * (ALGORITHM.md, privacy). `again`: it was accepted before, and only what is forbidden outright is asked
+ * again. */
+const char *policy_task(const struct policy *p, struct store *s, const struct msg *task, size_t d,
+                        bool linear, bool again);
 
-/* NULL if one more round may be fitted (which then counts, for the life of the data), else the reason. Call inside the
- * transaction that stores the round. */
+/* NULL if one more round may be fitted (which then counts, for the life of the data), else the reason. Call
+ * inside the transaction that stores the round. */
 const char *policy_round(const struct policy *p, struct store *s);
 
 /* NULL if n more rows may be predicted today (UTC; they then count), else the reason. */

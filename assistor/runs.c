@@ -12,7 +12,8 @@ const char runs_schema[] =
     "  begun TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ')), UNIQUE (sponsor, run));"
     "CREATE TABLE models (run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, round INTEGER NOT NULL,"
     "  request BLOB NOT NULL, model BLOB NOT NULL, PRIMARY KEY (run, round));"
-    "CREATE TABLE commitments (run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, round INTEGER NOT NULL,"
+    "CREATE TABLE commitments (run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, round INTEGER NOT "
+    "NULL,"
     "  commitment BLOB NOT NULL, PRIMARY KEY (run, round));"
     "CREATE TABLE answers (run INTEGER PRIMARY KEY REFERENCES runs ON DELETE CASCADE, round INTEGER NOT NULL,"
     "  answer BLOB NOT NULL);"; /* the last round's alone */
@@ -33,7 +34,8 @@ void runs_free(struct owner *o, struct run *r)
     free(r);
 }
 
-static struct run *run_new(const struct policy *policy, const struct msg *task, const uint8_t *digest, uint32_t *rows)
+static struct run *run_new(const struct policy *policy, const struct msg *task, const uint8_t *digest,
+                           uint32_t *rows)
 {
     struct run *r = calloc(1, sizeof *r);
     if (!r)
@@ -48,8 +50,8 @@ static struct run *run_new(const struct policy *policy, const struct msg *task, 
     return r;
 }
 
-struct run *runs_create(struct owner *o, const struct policy *policy, const struct msg *task, const uint8_t *digest, uint32_t *rows,
-                        char *error, size_t size)
+struct run *runs_create(struct owner *o, const struct policy *policy, const struct msg *task,
+                        const uint8_t *digest, uint32_t *rows, char *error, size_t size)
 {
     struct run *r = run_new(policy, task, digest, rows);
     uint8_t header[MSG_MAX_HEADER], *features = NULL;
@@ -57,7 +59,8 @@ struct run *runs_create(struct owner *o, const struct policy *policy, const stru
     r->features = features_fit(o->table, o->columns, o->exclude, rows, task->u.task.fit_rows, error, size);
     if (!r->features)
         goto bad;
-    const char *no = policy_task(policy, &o->store, task, features_width(r->features), o->kind->linear, false);
+    const char *no =
+        policy_task(policy, &o->store, task, features_width(r->features), o->kind->linear, false);
     if (no) {
         snprintf(error, size, "%s", no);
         goto bad;
@@ -69,11 +72,12 @@ struct run *runs_create(struct owner *o, const struct policy *policy, const stru
         snprintf(error, size, "out of memory");
         goto bad;
     }
-    r->id = store_run(&o->store,
-                      "INSERT INTO runs (sponsor, run, task, digest, rows, features, model) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                      "tbbbbbt", policy->key, (const void *)task->run, (size_t)RUN_BYTES, (const void *)header, header_len,
-                      (const void *)digest, (size_t)DIGEST_BYTES, (const void *)rows, n * sizeof *rows,
-                      (const void *)features, features_len, o->kind->name);
+    r->id = store_run(
+        &o->store,
+        "INSERT INTO runs (sponsor, run, task, digest, rows, features, model) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "tbbbbbt", policy->key, (const void *)task->run, (size_t)RUN_BYTES, (const void *)header, header_len,
+        (const void *)digest, (size_t)DIGEST_BYTES, (const void *)rows, n * sizeof *rows,
+        (const void *)features, features_len, o->kind->name);
     free(features);
     return r;
 bad:
@@ -83,7 +87,8 @@ bad:
 }
 
 /* What a query of runs_load holds: task, digest, rows, features, model. */
-static struct run *run_restore(struct owner *o, const struct policy *policy, sqlite3_stmt *q, char *error, size_t size)
+static struct run *run_restore(struct owner *o, const struct policy *policy, sqlite3_stmt *q, char *error,
+                               size_t size)
 {
     struct msg task;
     size_t n, rows_len, features_len;
@@ -91,8 +96,9 @@ static struct run *run_restore(struct owner *o, const struct policy *policy, sql
     uint32_t *rows = store_blob(q, 3, &rows_len);
     uint8_t *features = store_blob(q, 4, &features_len);
     struct run *r = NULL;
-    if (msg_unpack(sqlite3_column_blob(q, 1), (size_t)sqlite3_column_bytes(q, 1), &task) || !rows || !features ||
-        task.kind != MSG_TASK || rows_len != task.array.rows * sizeof *rows || sqlite3_column_bytes(q, 2) != DIGEST_BYTES) {
+    if (msg_unpack(sqlite3_column_blob(q, 1), (size_t)sqlite3_column_bytes(q, 1), &task) || !rows ||
+        !features || task.kind != MSG_TASK || rows_len != task.array.rows * sizeof *rows ||
+        sqlite3_column_bytes(q, 2) != DIGEST_BYTES) {
         snprintf(error, size, "%s: a stored run is damaged: move the file away", o->store.path);
         free(rows);
         goto out;
@@ -102,7 +108,8 @@ static struct run *run_restore(struct owner *o, const struct policy *policy, sql
     r->features = features_load(features, features_len);
     n = table_rows(o->table);
     if (strcmp(kind, o->kind->name))
-        snprintf(error, size, "the run was begun with model %s, now [model] name = %s: put it back", kind, o->kind->name);
+        snprintf(error, size, "the run was begun with model %s, now [model] name = %s: put it back", kind,
+                 o->kind->name);
     else if (!r->features)
         snprintf(error, size, "%s: a stored preparation is damaged: move the file away", o->store.path);
     else if (n < task.u.task.common_rows)
@@ -116,12 +123,13 @@ out:
     return r;
 }
 
-struct run *runs_load(struct owner *o, const struct policy *policy, const uint8_t run[static RUN_BYTES], char *error, size_t size)
+struct run *runs_load(struct owner *o, const struct policy *policy, const uint8_t run[static RUN_BYTES],
+                      char *error, size_t size)
 {
     *error = 0;
     sqlite3_stmt *q = store_query(
-        &o->store, "SELECT id, task, digest, rows, features, model FROM runs WHERE sponsor = ? AND run = ?", "tb", policy->key,
-        (const void *)run, (size_t)RUN_BYTES);
+        &o->store, "SELECT id, task, digest, rows, features, model FROM runs WHERE sponsor = ? AND run = ?",
+        "tb", policy->key, (const void *)run, (size_t)RUN_BYTES);
     if (!q)
         return NULL;
     struct run *r = run_restore(o, policy, q, error, size);
@@ -132,7 +140,8 @@ struct run *runs_load(struct owner *o, const struct policy *policy, const uint8_
     r->fitted = (uint32_t)sqlite3_column_int(q, 0);
     store_done(q);
     if (r->fitted > r->task.u.task.rounds) {
-        snprintf(error, size, "%s: a stored run has more models than rounds: move the file away", o->store.path);
+        snprintf(error, size, "%s: a stored run has more models than rounds: move the file away",
+                 o->store.path);
         r->fitted = 0;
         runs_free(o, r);
         return NULL;
@@ -144,7 +153,8 @@ struct run *runs_load(struct owner *o, const struct policy *policy, const uint8_
 }
 
 /* The model is fitted on the first fit_rows rows of X and answers for all of them. */
-static int fit_and_answer(struct owner *o, struct run *r, const struct mat *residual, void **model, struct mat *f)
+static int fit_and_answer(struct owner *o, struct run *r, const struct mat *residual, void **model,
+                          struct mat *f)
 {
     struct mat fit = {r->task.u.task.fit_rows, r->X.k, r->X.a};
     if (!r->prepared)
@@ -156,14 +166,16 @@ static int fit_and_answer(struct owner *o, struct run *r, const struct mat *resi
     return o->kind->predict(*model, &r->X, f);
 }
 
-uint8_t *runs_fit(struct owner *o, struct run *r, const struct mat *residual, const uint8_t *digest, char *error, size_t size)
+uint8_t *runs_fit(struct owner *o, struct run *r, const struct mat *residual, const uint8_t *digest,
+                  char *error, size_t size)
 {
     struct mat f = {0};
     void *model = NULL;
     uint32_t t = r->fitted + 1, dtype = r->task.u.task.dtype;
     size_t saved_len = 0, answer_len = r->X.n * residual->k * dtype_size(dtype);
     uint8_t *saved = NULL, *answer = malloc(answer_len ? answer_len : 1);
-    if (!answer || fit_and_answer(o, r, residual, &model, &f) < 0 || !(saved = o->kind->save(model, &saved_len))) {
+    if (!answer || fit_and_answer(o, r, residual, &model, &f) < 0 ||
+        !(saved = o->kind->save(model, &saved_len))) {
         snprintf(error, size, "the model could not be fitted (out of memory?)");
         goto bad;
     }
@@ -180,10 +192,10 @@ uint8_t *runs_fit(struct owner *o, struct run *r, const struct mat *residual, co
         snprintf(error, size, "%s", no);
         goto bad;
     }
-    store_run(&o->store, "INSERT INTO models (run, round, request, model) VALUES (?, ?, ?, ?)", "iibb", r->id, (int64_t)t,
-              (const void *)digest, (size_t)DIGEST_BYTES, (const void *)saved, saved_len);
-    store_run(&o->store, "INSERT OR REPLACE INTO answers (run, round, answer) VALUES (?, ?, ?)", "iib", r->id, (int64_t)t,
-              (const void *)answer, answer_len);
+    store_run(&o->store, "INSERT INTO models (run, round, request, model) VALUES (?, ?, ?, ?)", "iibb", r->id,
+              (int64_t)t, (const void *)digest, (size_t)DIGEST_BYTES, (const void *)saved, saved_len);
+    store_run(&o->store, "INSERT OR REPLACE INTO answers (run, round, answer) VALUES (?, ?, ?)", "iib", r->id,
+              (int64_t)t, (const void *)answer, answer_len);
     store_run(&o->store, "COMMIT", "");
     r->model[t - 1] = model;
     r->fitted = t;
@@ -201,8 +213,8 @@ bad:
 
 void runs_settle(struct owner *o, const struct run *r, uint32_t t, const uint8_t *commitment)
 {
-    store_run(&o->store, "INSERT OR IGNORE INTO commitments (run, round, commitment) VALUES (?, ?, ?)", "iib", r->id, (int64_t)t,
-              (const void *)commitment, (size_t)DIGEST_BYTES);
+    store_run(&o->store, "INSERT OR IGNORE INTO commitments (run, round, commitment) VALUES (?, ?, ?)", "iib",
+              r->id, (int64_t)t, (const void *)commitment, (size_t)DIGEST_BYTES);
 }
 
 uint8_t *runs_answer(struct owner *o, const struct run *r, uint32_t t, const uint8_t *digest, bool *other)
@@ -210,13 +222,15 @@ uint8_t *runs_answer(struct owner *o, const struct run *r, uint32_t t, const uin
     size_t size;
     uint8_t *answer = NULL;
     *other = false;
-    sqlite3_stmt *q = store_query(&o->store,
-                                  "SELECT m.request, a.answer FROM models m LEFT JOIN answers a ON a.run = m.run AND a.round = "
-                                  "m.round WHERE m.run = ? AND m.round = ?",
-                                  "ii", r->id, (int64_t)t);
+    sqlite3_stmt *q = store_query(
+        &o->store,
+        "SELECT m.request, a.answer FROM models m LEFT JOIN answers a ON a.run = m.run AND a.round = "
+        "m.round WHERE m.run = ? AND m.round = ?",
+        "ii", r->id, (int64_t)t);
     if (!q)
         return NULL;
-    *other = sqlite3_column_bytes(q, 0) != DIGEST_BYTES || memcmp(sqlite3_column_blob(q, 0), digest, DIGEST_BYTES);
+    *other =
+        sqlite3_column_bytes(q, 0) != DIGEST_BYTES || memcmp(sqlite3_column_blob(q, 0), digest, DIGEST_BYTES);
     if (!*other)
         answer = store_blob(q, 1, &size);
     store_done(q);
@@ -228,7 +242,8 @@ static int load_models(struct owner *o, struct run *r, uint32_t rounds, char *er
     for (uint32_t t = 1; t <= rounds; t++) {
         if (r->model[t - 1])
             continue;
-        sqlite3_stmt *q = store_query(&o->store, "SELECT model FROM models WHERE run = ? AND round = ?", "ii", r->id, (int64_t)t);
+        sqlite3_stmt *q = store_query(&o->store, "SELECT model FROM models WHERE run = ? AND round = ?", "ii",
+                                      r->id, (int64_t)t);
         if (q)
             r->model[t - 1] = o->kind->load(sqlite3_column_blob(q, 0), (size_t)sqlite3_column_bytes(q, 0));
         store_done(q);
@@ -240,8 +255,8 @@ static int load_models(struct owner *o, struct run *r, uint32_t rounds, char *er
     return 0;
 }
 
-int runs_predict(struct owner *o, struct run *r, const uint32_t *rows, size_t n, const double *c, uint32_t rounds,
-                 struct mat *f, char *error, size_t size)
+int runs_predict(struct owner *o, struct run *r, const uint32_t *rows, size_t n, const double *c,
+                 uint32_t rounds, struct mat *f, char *error, size_t size)
 {
     struct mat X = {0}, one = {0};
     size_t K = r->task.u.task.outputs;

@@ -1,6 +1,6 @@
-/* gal-worker: one organization's private process. It holds the feature slice and the models, and answers Task, Align, Fit and
- * Predict. It has no socket: everything it says goes through its link. A sponsor is trusted with nothing: not its shapes, its
- * rows, its values or their order. */
+/* gal-worker: one organization's private process. It holds the feature slice and the models, and answers
+ * Task, Align, Fit and Predict. It has no socket: everything it says goes through its link. A sponsor is
+ * trusted with nothing: not its shapes, its rows, its values or their order. */
 #include <cblas.h>
 #include <math.h>
 #include <stdio.h>
@@ -54,8 +54,8 @@ static struct msg reply_to(const struct msg *request, enum msg_kind kind)
     return m;
 }
 
-__attribute__((format(printf, 5, 6))) static void refuse(struct worker *w, uint32_t peer, const struct msg *request,
-                                                         const char *code, const char *format, ...)
+__attribute__((format(printf, 5, 6))) static void
+refuse(struct worker *w, uint32_t peer, const struct msg *request, const char *code, const char *format, ...)
 {
     struct msg m = reply_to(request, request->kind == MSG_TASK ? MSG_REFUSE : MSG_ERROR);
     va_list ap;
@@ -64,7 +64,8 @@ __attribute__((format(printf, 5, 6))) static void refuse(struct worker *w, uint3
     va_end(ap);
     snprintf(m.u.refuse.code, MSG_NAME, "%s", code);
     m.u.refuse.rows = w->n;
-    log_limited(LOG_REQUEST, "refused %s of round %u: %s", msg_name(request->kind), request->round, m.u.refuse.text);
+    log_limited(LOG_REQUEST, "refused %s of round %u: %s", msg_name(request->kind), request->round,
+                m.u.refuse.text);
     send(w, peer, &m, NULL);
 }
 
@@ -128,7 +129,8 @@ static void accept_task(struct worker *w, uint32_t peer, const struct msg *task)
     send(w, peer, &m, NULL);
 }
 
-/* True if both say the same, but for how the row list travels and what may change between training and prediction. */
+/* True if both say the same, but for how the row list travels and what may change between training and
+ * prediction. */
 static bool same_task(const struct msg *a, const struct msg *b)
 {
     static uint8_t one[MSG_MAX_HEADER], other[MSG_MAX_HEADER];
@@ -155,9 +157,11 @@ static void on_task(struct worker *w, uint32_t peer, struct sponsor *s, const ui
     s->run = NULL;
     if (!aligned(w, &task, &by_ids)) {
         if (by_ids)
-            refuse(w, peer, &task, "E_IDS", "the ids of our %u rows are not the sponsor's, in its order", w->n);
+            refuse(w, peer, &task, "E_IDS", "the ids of our %u rows are not the sponsor's, in its order",
+                   w->n);
         else
-            refuse(w, peer, &task, "E_ROWS", "we have %u rows, the sponsor has %u: both sides need the same rows, in the same order",
+            refuse(w, peer, &task, "E_ROWS",
+                   "we have %u rows, the sponsor has %u: both sides need the same rows, in the same order",
                    w->n, task.u.task.common_rows);
         return;
     }
@@ -183,18 +187,20 @@ static void on_task(struct worker *w, uint32_t peer, struct sponsor *s, const ui
         s->run = NULL;
         return;
     }
-    log_info("task %s: accepted %u rounds on %u rows, %zu features, model %s", task.u.task.name, task.u.task.rounds,
-             task.array.rows, features_width(s->run->features), w->own.kind->name);
+    log_info("task %s: accepted %u rounds on %u rows, %zu features, model %s", task.u.task.name,
+             task.u.task.rounds, task.array.rows, features_width(s->run->features), w->own.kind->name);
     accept_task(w, peer, &task);
 }
 
-/* Is the digest of our first `prefix` ids this one? Answered for the present Task alone, and no oftener than bisection needs. */
+/* Is the digest of our first `prefix` ids this one? Answered for the present Task alone, and no oftener than
+ * bisection needs. */
 static void on_align(struct worker *w, uint32_t peer, struct sponsor *s, const struct msg *m)
 {
     struct msg answer = reply_to(m, MSG_ALIGNED);
     uint8_t digest[DIGEST_BYTES];
     bool present = s->task.kind == MSG_TASK && !memcmp(s->task.run, m->run, RUN_BYTES);
-    if (!present || !w->ids || !s->task.u.task.has_ids || s->questions >= 2 * (uint32_t)ceil(log2((double)w->n + 1)) + 2) {
+    if (!present || !w->ids || !s->task.u.task.has_ids ||
+        s->questions >= 2 * (uint32_t)ceil(log2((double)w->n + 1)) + 2) {
         refuse(w, peer, m, "E_ALIGN", "no (further) questions about ids are answered");
         return;
     }
@@ -214,10 +220,12 @@ static struct run *run_named(const struct sponsor *s, const struct msg *m)
     return s->run && m->has_run && !memcmp(s->run->task.run, m->run, RUN_BYTES) ? s->run : NULL;
 }
 
-static void send_fitted(struct worker *w, uint32_t peer, const struct msg *request, const struct run *r, uint8_t *answer)
+static void send_fitted(struct worker *w, uint32_t peer, const struct msg *request, const struct run *r,
+                        uint8_t *answer)
 {
     struct msg m = reply_to(request, MSG_FITTED);
-    m.array = (struct shape){r->task.array.rows, r->task.u.task.outputs, r->task.u.task.dtype, r->task.array.chunk, false, false};
+    m.array = (struct shape){
+        r->task.array.rows, r->task.u.task.outputs, r->task.u.task.dtype, r->task.array.chunk, false, false};
     send(w, peer, &m, answer);
     free(answer);
 }
@@ -235,7 +243,8 @@ static void on_fit(struct worker *w, uint32_t peer, struct sponsor *s, const uin
     }
     if (other || request.round != r->fitted + 1) {
         refuse(w, peer, &request, other ? "E_EQUIVOCATION" : "E_ROUND",
-               other ? "round %u was asked before with other residuals" : "round %u is not the next one", request.round);
+               other ? "round %u was asked before with other residuals" : "round %u is not the next one",
+               request.round);
         return;
     }
     if (request.array.again || !inbox_whole(&s->inbox)) {
@@ -276,7 +285,8 @@ static void on_predict(struct worker *w, uint32_t peer, struct sponsor *s, const
         }
     const double *c = request.u.predict.n_coefficients ? s->coefficients : NULL;
     if (runs_predict(&w->own, r, rows, request.array.rows, c, rounds, &f, error, sizeof error) == 0) {
-        m.array = (struct shape){(uint32_t)f.n, (uint32_t)f.k, r->task.u.task.dtype, r->task.array.chunk, false, false};
+        m.array = (struct shape){(uint32_t)f.n,       (uint32_t)f.k, r->task.u.task.dtype,
+                                 r->task.array.chunk, false,         false};
         bytes = malloc(f.n * f.k * dtype_size(m.array.dtype) + 1);
     }
     if (bytes) {
@@ -305,13 +315,17 @@ static const char *opening_check(const struct worker *w, const struct sponsor *s
         return "its Task was not accepted";
     if (m->kind == MSG_FIT)
         return m->array.rows != r->task.u.task.fit_rows || m->array.cols != r->task.u.task.outputs ||
-                       m->array.dtype != r->task.u.task.dtype || m->round < 1 || m->round > r->task.u.task.rounds
+                       m->array.dtype != r->task.u.task.dtype || m->round < 1 ||
+                       m->round > r->task.u.task.rounds
                    ? "the residuals' shape is not the Task's"
                    : NULL;
-    if (!m->u.predict.n_coefficients && (uint64_t)m->u.predict.rounds * r->task.u.task.outputs > MSG_MAX_OUTPUTS * 16u)
-        return "more values in a row than an answer can hold: ask for fewer rounds"; /* the link would not take it */
-    return m->u.predict.rounds < 1 || m->u.predict.rounds > r->fitted || m->array.rows > 4 * (uint64_t)w->n + 1000000 ? "more rounds or rows than there are"
-                                                                                           : NULL;
+    if (!m->u.predict.n_coefficients &&
+        (uint64_t)m->u.predict.rounds * r->task.u.task.outputs > MSG_MAX_OUTPUTS * 16u)
+        return "more values in a row than an answer can hold: ask for fewer rounds"; /* the link would not
+                                                                                        take it */
+    return m->u.predict.rounds > r->fitted || m->array.rows > 4 * (uint64_t)w->n + 1000000
+               ? "more rounds or rows than there are"
+               : NULL;
 }
 
 static void begin(struct worker *w, uint32_t peer, struct sponsor *s, const struct msg *m)
@@ -404,8 +418,8 @@ static void read_model(struct worker *w)
     const char *name = conf_text(c, "model", "", "name", "linear");
     w->own.kind = model_find(name);
     if (!w->own.kind)
-        log_die(2, "%s:%u: model %s is not known: one of %s", c->file, conf_find(c, "model", "", "name")->line, name,
-                model_names());
+        log_die(2, "%s:%u: model %s is not known: one of %s", c->file,
+                conf_find(c, "model", "", "name")->line, name, model_names());
     uint32_t line = 0;
     for (size_t i = 0; i < c->n && w->own.n_params < PARAMS; i++)
         if (!strcmp(c->items[i].section, "model") && strcmp(c->items[i].key, "name")) {
@@ -426,7 +440,8 @@ static void read_columns(struct worker *w)
                *target = conf_text(c, "labels", "", "target", NULL);
     if (target && table_find(w->own.table, target) < 0)
         target = NULL;
-    if (asprintf(&w->exclude, "%s%s%s%s%s", own, id ? "," : "", id ? id : "", target ? "," : "", target ? target : "") < 0)
+    if (asprintf(&w->exclude, "%s%s%s%s%s", own, id ? "," : "", id ? id : "", target ? "," : "",
+                 target ? target : "") < 0)
         log_die(1, "out of memory");
     w->columns = table_cols(w->own.table) - (id && table_find(w->own.table, id) >= 0) - (target != NULL);
     w->own.columns = conf_text(c, "data", "", "columns", NULL);
@@ -458,7 +473,8 @@ static void start(struct worker *w)
     child_start(&w->child, "gal-worker");
     const struct conf *c = &w->child.conf;
     snprintf(state, sizeof state, "%s/worker", conf_text(c, "organization", "", "state", ""));
-    sandbox_enter(&w->child, &(struct sandbox){.read = {conf_text(c, "data", "", "path", "")}, .write = {state}});
+    sandbox_enter(&w->child,
+                  &(struct sandbox){.read = {conf_text(c, "data", "", "path", "")}, .write = {state}});
     openblas_set_num_threads(child_threads());
     if (sodium_init() < 0)
         log_die(1, "libsodium cannot be initialised");
@@ -480,7 +496,8 @@ static void start(struct worker *w)
     for (size_t i = 0; (name = conf_name(c, "sponsor", i)) && i + 1 < SPONSORS; i++)
         w->sponsor[i + 1].policy = (struct policy){c, name, conf_text(c, "sponsor", name, "key", "")};
     if (w->own.kind->linear && conf_name(c, "sponsor", 0))
-        log_info("the model is linear: a sponsor that sees as many rounds as there are columns can REBUILD them; a task with so many "
+        log_info("the model is linear: a sponsor that sees as many rounds as there are columns can REBUILD "
+                 "them; a task with so many "
                  "is %s",
                  !strcmp(conf_text(c, "policy", "", "allow_reconstruction", "no"), "yes")
                      ? "accepted (allow_reconstruction = yes)"

@@ -29,7 +29,8 @@ void child_start(struct child *c, const char *program)
     log_open(program, c->name);
 }
 
-__attribute__((format(printf, 3, 0))) static void send_text(struct child *c, uint32_t kind, const char *format, va_list ap)
+__attribute__((format(printf, 3, 0))) static void send_text(struct child *c, uint32_t kind,
+                                                            const char *format, va_list ap)
 {
     char *text;
     int n = vasprintf(&text, format, ap);

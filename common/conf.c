@@ -3,11 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-const struct conf_item *conf_find(const struct conf *c, const char *section, const char *name, const char *key)
+const struct conf_item *conf_find(const struct conf *c, const char *section, const char *name,
+                                  const char *key)
 {
     for (size_t i = 0; i < c->n; i++) {
         const struct conf_item *item = &c->items[i];
-        if (!strcmp(item->section, section) && !strcmp(item->key, key) && !strcmp(item->name, name ? name : ""))
+        if (!strcmp(item->section, section) && !strcmp(item->key, key) &&
+            !strcmp(item->name, name ? name : ""))
             return item;
     }
     return NULL;
@@ -20,7 +22,8 @@ const char *conf_text(const struct conf *c, const char *section, const char *nam
     return item ? item->value : otherwise;
 }
 
-double conf_real(const struct conf *c, const char *section, const char *name, const char *key, double otherwise)
+double conf_real(const struct conf *c, const char *section, const char *name, const char *key,
+                 double otherwise)
 {
     const char *text = conf_text(c, section, name, key, NULL);
     return text ? strtod(text, NULL) : otherwise;
@@ -54,7 +57,8 @@ uint8_t *conf_pack(const struct conf *c, bool (*keep)(const struct conf_item *, 
     size_t need = strlen(c->file) + 1;
     for (size_t i = 0; i < c->n; i++) {
         const struct conf_item *it = &c->items[i];
-        need += strlen(it->section) + strlen(it->name) + strlen(it->key) + strlen(it->value) + FIELDS + sizeof it->line;
+        need += strlen(it->section) + strlen(it->name) + strlen(it->key) + strlen(it->value) + FIELDS +
+                sizeof it->line;
     }
     uint8_t *bytes = malloc(need), *at = bytes;
     if (!bytes)

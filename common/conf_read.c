@@ -1,5 +1,5 @@
-/* Reads the one INI file of an organization and checks every key against the schema below: the only place that knows which
- * keys exist, what they may hold, which role uses them and which process gets them. */
+/* Reads the one INI file of an organization and checks every key against the schema below: the only place
+ * that knows which keys exist, what they may hold, which role uses them and which process gets them. */
 #include "common/conf.h"
 
 #include <ctype.h>
@@ -104,7 +104,8 @@ struct reader {
     size_t error_size;
 };
 
-__attribute__((format(printf, 3, 4))) static int fail(struct reader *r, unsigned line, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static int fail(struct reader *r, unsigned line, const char *format,
+                                                      ...)
 {
     if (*r->error)
         return 0; /* the first finding is the one to mend first */
@@ -174,7 +175,8 @@ static const struct rule *rule_find(struct reader *r, const char *section, const
             if (*rule->key == '*' || !strcmp(rule->key, key))
                 return rule;
         }
-        size_t d = strcmp(rule->section, section) ? distance(section, rule->section) + 100 : distance(key, rule->key);
+        size_t d = strcmp(rule->section, section) ? distance(section, rule->section) + 100
+                                                  : distance(key, rule->key);
         if (d < best) {
             best = d;
             nearest = rule;
@@ -184,7 +186,8 @@ static const struct rule *rule_find(struct reader *r, const char *section, const
         fail(r, r->line, "unknown key \"%s\" in [%s] (did you mean \"%s\"?)", key, section, nearest->key);
     else
         fail(r, r->line, "unknown section [%s] for %s (did you mean [%s]?)", section,
-             r->role == CONF_SPONSOR ? "a sponsor" : "an assistor", nearest ? nearest->section : "organization");
+             r->role == CONF_SPONSOR ? "a sponsor" : "an assistor",
+             nearest ? nearest->section : "organization");
     return NULL;
 }
 
@@ -192,7 +195,8 @@ static bool name_ok(const char *name)
 {
     size_t n = strlen(name);
     return n > 0 && n <= 40 &&
-           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-") == n && *name != '.';
+           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-") == n &&
+           *name != '.';
 }
 
 static bool number(const char *text, double *value)
@@ -236,12 +240,13 @@ static int check_value(struct reader *r, const struct rule *rule, const char *va
     switch (rule->type) {
     case NAME:
         if (!name_ok(value))
-            return fail(r, r->line, "%s = %s: a name has 1 to 40 letters, digits, _ . or -", rule->key, value);
+            return fail(r, r->line, "%s = %s: a name has 1 to 40 letters, digits, _ . or -", rule->key,
+                        value);
         return 1;
     case KEY:
         if (strlen(value) != 40)
-            return fail(r, r->line, "%s: %zu characters, a public key has 40 (the line of NAME.pub)", rule->key,
-                        strlen(value));
+            return fail(r, r->line, "%s: %zu characters, a public key has 40 (the line of NAME.pub)",
+                        rule->key, strlen(value));
         return 1;
     case ADDRESS:
         if (strncmp(value, "tcp://", 6) || !strrchr(value + 6, ':') || strlen(value) > 200)
@@ -293,13 +298,15 @@ static int absolute(struct reader *r, const char *value, char out[PATH_MAX])
         slash[1] = 0;
     if (!realpath(slash ? here : ".", base))
         return fail(r, r->line, "%s", strerror(errno));
-    int n = *value == '/' ? snprintf(out, PATH_MAX, "%s", value) : snprintf(out, PATH_MAX, "%s/%s", base, value);
+    int n =
+        *value == '/' ? snprintf(out, PATH_MAX, "%s", value) : snprintf(out, PATH_MAX, "%s/%s", base, value);
     return n < PATH_MAX ? 1 : fail(r, r->line, "the path is too long");
 }
 
 #define OFFSET(at) ((const char *)(uintptr_t)(at))
 
-static int add_item(struct reader *r, const char *section, const char *name, const char *key, const char *value)
+static int add_item(struct reader *r, const char *section, const char *name, const char *key,
+                    const char *value)
 {
     struct conf *c = r->conf;
     struct conf_item *items = reallocarray(c->items, c->n + 1, sizeof *items);
@@ -352,7 +359,8 @@ static int on_value(void *user, const char *full, const char *key, const char *v
     for (size_t i = 0; named_sections[i]; i++)
         needs |= !strcmp(named_sections[i], section);
     if ((needs && !name_ok(name)) || (!needs && *name && strcmp(section, "policy")))
-        return fail(r, r->line, needs ? "[%s] needs a name: [%s NAME]" : "[%s] takes no name", section, section);
+        return fail(r, r->line, needs ? "[%s] needs a name: [%s NAME]" : "[%s] takes no name", section,
+                    section);
     for (size_t i = 0; i < r->conf->n; i++) {
         const struct conf_item *it = &r->conf->items[i];
         const char *text = r->conf->text;
@@ -377,7 +385,8 @@ static char *next_line(char *line, int size, void *stream)
     r->continued = isspace((unsigned char)line[0]);
     size_t n = strlen(line);
     if (n + 1 == (size_t)size && line[n - 1] != '\n') {
-        fail(r, r->line, "longer than %d characters: continue the value on a next line that begins with a blank",
+        fail(r, r->line,
+             "longer than %d characters: continue the value on a next line that begins with a blank",
              size - 2);
         return NULL;
     }
@@ -441,7 +450,13 @@ int conf_read(const char *path, enum conf_role role, struct conf *c, char *error
 {
     *c = (struct conf){0};
     *error = 0;
-    struct reader r = {.in = fopen(path, "re"), .path = path, .role = role, .first = true, .conf = c, .error = error, .error_size = size};
+    struct reader r = {.in = fopen(path, "re"),
+                       .path = path,
+                       .role = role,
+                       .first = true,
+                       .conf = c,
+                       .error = error,
+                       .error_size = size};
     if (!r.in) {
         fail(&r, 0, "%s", strerror(errno));
         return -1;

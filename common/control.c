@@ -64,7 +64,8 @@ static int listen_at(const struct supervisor *s)
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     int n = snprintf(a.sun_path, sizeof a.sun_path, "%s/control.sock", s->state);
     if (n >= (int)sizeof a.sun_path) {
-        log_error("state = %s: the path may have at most %zu characters, so that control.sock fits in a socket address",
+        log_error("state = %s: the path may have at most %zu characters, so that control.sock fits in a "
+                  "socket address",
                   s->state, sizeof a.sun_path - sizeof "/control.sock");
         return -1;
     }
@@ -187,8 +188,9 @@ static void answer_status(struct control *c, struct client *k)
     bool sponsor = s->role == CONF_SPONSOR;
     json_t *children = json_array();
     json_array_append_new(children, describe(sponsor ? "gal-sponsor" : "gal-assistor", getpid()));
-    json_t *o = json_pack("{s:s, s:s, s:s, s:i, s:i}", "name", s->name, "role", sponsor ? "sponsor" : "assistor",
-                          "version", "0.1.0", "pid", (int)getpid(), "restarts", (int)s->restarts);
+    json_t *o =
+        json_pack("{s:s, s:s, s:s, s:i, s:i}", "name", s->name, "role", sponsor ? "sponsor" : "assistor",
+                  "version", "0.1.0", "pid", (int)getpid(), "restarts", (int)s->restarts);
     for (size_t i = 0; i < SUPERVISE_CHILDREN; i++) {
         const struct supervised *child = &s->child[i];
         if (!child->program)
@@ -247,8 +249,10 @@ static const char *words_add_array(struct words *w, const json_t *array)
 static void forward(struct control *c, struct client *k, const json_t *o, const char *command)
 {
     struct supervised *core = &c->s->child[SUPERVISE_CORE];
-    const char *run = json_string_value(json_object_get(o, "run")), *task = json_string_value(json_object_get(o, "task"));
-    const json_t *ids = json_object_get(o, "ids"), *rows = json_object_get(o, "rows"), *truth = json_object_get(o, "truth");
+    const char *run = json_string_value(json_object_get(o, "run")),
+               *task = json_string_value(json_object_get(o, "task"));
+    const json_t *ids = json_object_get(o, "ids"), *rows = json_object_get(o, "rows"),
+                 *truth = json_object_get(o, "truth");
     struct words header = {0}, items = {0};
     words_add(&header, command);
     words_add(&header, run ? run : task ? task : "");
@@ -284,7 +288,8 @@ static void request(struct control *c, struct client *k, const char *line, size_
         refuse(k, "expected one JSON object per line with \"cmd\"");
     else if (!strcmp(command, "status"))
         answer_status(c, k);
-    else if (strcmp(command, "train") && strcmp(command, "predict") && strcmp(command, "runs") && strcmp(command, "replay"))
+    else if (strcmp(command, "train") && strcmp(command, "predict") && strcmp(command, "runs") &&
+             strcmp(command, "replay"))
         refuse(k, "unknown command: status, train, predict, runs or replay");
     else if (!sponsor)
         refuse(k, "this is an assistor: ask the sponsor's daemon");

@@ -1,5 +1,5 @@
-/* control: STATE/control.sock, by which `gal` talks to a running daemon: one JSON object per line each way, for the owner's uid
- * alone. Parses requests, answers status itself, hands the rest to the core. */
+/* control: STATE/control.sock, by which `gal` talks to a running daemon: one JSON object per line each way,
+ * for the owner's uid alone. Parses requests, answers status itself, hands the rest to the core. */
 #ifndef GAL_CONTROL_H
 #define GAL_CONTROL_H
 
@@ -13,7 +13,8 @@ struct control;
 struct control *control_open(struct supervisor *s);
 void control_close(struct control *c);
 
-/* Appends what to wait for to fds (room for `room`), and later handles what came; both return the number of entries. */
+/* Appends what to wait for to fds (room for `room`), and later handles what came; both return the number of
+ * entries. */
 size_t control_poll(struct control *c, struct pollfd *fds, size_t room);
 void control_handle(struct control *c, const struct pollfd *fds, size_t n);
 

@@ -8,7 +8,8 @@ static void le32(uint32_t x, uint8_t out[static 4])
         out[i] = (uint8_t)(x >> (8 * i));
 }
 
-void digest_bytes(const uint8_t key[static DIGEST_BYTES], const void *bytes, size_t n, uint8_t out[static DIGEST_BYTES])
+void digest_bytes(const uint8_t key[static DIGEST_BYTES], const void *bytes, size_t n,
+                  uint8_t out[static DIGEST_BYTES])
 {
     crypto_generichash(out, DIGEST_BYTES, bytes, n, key, DIGEST_BYTES);
 }

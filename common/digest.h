@@ -1,5 +1,5 @@
-/* digest: BLAKE2b-256, keyed with a run's trace key, over what crosses between organizations. One place, so that both ends and
- * all processes compute alike. */
+/* digest: BLAKE2b-256, keyed with a run's trace key, over what crosses between organizations. One place, so
+ * that both ends and all processes compute alike. */
 #ifndef GAL_DIGEST_H
 #define GAL_DIGEST_H
 
@@ -8,7 +8,8 @@
 #include "common/msg.h"
 
 /* Of some bytes: a chunk, or a message's packed header. */
-void digest_bytes(const uint8_t key[static DIGEST_BYTES], const void *bytes, size_t n, uint8_t out[static DIGEST_BYTES]);
+void digest_bytes(const uint8_t key[static DIGEST_BYTES], const void *bytes, size_t n,
+                  uint8_t out[static DIGEST_BYTES]);
 
 /* Of a transfer: the chunks' digests in order, then kind, round, rows, cols, dtype as little-endian u32. */
 struct digest_transfer {

@@ -10,19 +10,49 @@
 
 enum { FCHMODAT2 = 452 }; /* unknown to libseccomp 2.5; the same number on every architecture */
 
-/* To no process of ours: running programs, reaching into others, leaving the present namespaces, the interface that does all of
- * it without system calls, and opening files to others: Landlock knows no right on a file's mode or owner. */
+/* To no process of ours: running programs, reaching into others, leaving the present namespaces, the
+ * interface that does all of it without system calls, and opening files to others: Landlock knows no right on
+ * a file's mode or owner. */
 static const int nobody[] = {
-    SCMP_SYS(execve),        SCMP_SYS(execveat),       SCMP_SYS(ptrace),            SCMP_SYS(process_vm_readv),
-    SCMP_SYS(process_vm_writev), SCMP_SYS(pidfd_getfd), SCMP_SYS(pidfd_open),       SCMP_SYS(kcmp),
-    SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter), SCMP_SYS(io_uring_register), SCMP_SYS(bpf),
-    SCMP_SYS(perf_event_open), SCMP_SYS(userfaultfd),  SCMP_SYS(unshare),           SCMP_SYS(setns),
-    SCMP_SYS(mount),         SCMP_SYS(umount2),        SCMP_SYS(pivot_root),        SCMP_SYS(chroot),
-    SCMP_SYS(add_key),       SCMP_SYS(request_key),    SCMP_SYS(keyctl),            SCMP_SYS(init_module),
-    SCMP_SYS(finit_module),  SCMP_SYS(kexec_load),     SCMP_SYS(open_by_handle_at), SCMP_SYS(name_to_handle_at),
-    SCMP_SYS(chmod),         SCMP_SYS(fchmod),         SCMP_SYS(fchmodat),          SCMP_SYS(chown),
-    SCMP_SYS(fchown),        SCMP_SYS(lchown),         SCMP_SYS(fchownat),          SCMP_SYS(setxattr),
-    SCMP_SYS(lsetxattr),     SCMP_SYS(fsetxattr),      FCHMODAT2,
+    SCMP_SYS(execve),
+    SCMP_SYS(execveat),
+    SCMP_SYS(ptrace),
+    SCMP_SYS(process_vm_readv),
+    SCMP_SYS(process_vm_writev),
+    SCMP_SYS(pidfd_getfd),
+    SCMP_SYS(pidfd_open),
+    SCMP_SYS(kcmp),
+    SCMP_SYS(io_uring_setup),
+    SCMP_SYS(io_uring_enter),
+    SCMP_SYS(io_uring_register),
+    SCMP_SYS(bpf),
+    SCMP_SYS(perf_event_open),
+    SCMP_SYS(userfaultfd),
+    SCMP_SYS(unshare),
+    SCMP_SYS(setns),
+    SCMP_SYS(mount),
+    SCMP_SYS(umount2),
+    SCMP_SYS(pivot_root),
+    SCMP_SYS(chroot),
+    SCMP_SYS(add_key),
+    SCMP_SYS(request_key),
+    SCMP_SYS(keyctl),
+    SCMP_SYS(init_module),
+    SCMP_SYS(finit_module),
+    SCMP_SYS(kexec_load),
+    SCMP_SYS(open_by_handle_at),
+    SCMP_SYS(name_to_handle_at),
+    SCMP_SYS(chmod),
+    SCMP_SYS(fchmod),
+    SCMP_SYS(fchmodat),
+    SCMP_SYS(chown),
+    SCMP_SYS(fchown),
+    SCMP_SYS(lchown),
+    SCMP_SYS(fchownat),
+    SCMP_SYS(setxattr),
+    SCMP_SYS(lsetxattr),
+    SCMP_SYS(fsetxattr),
+    FCHMODAT2,
 };
 
 /* To no process with private data. Their pipes to link and supervisor are sockets that exist already. */
@@ -31,8 +61,8 @@ static const int private[] = {
     SCMP_SYS(listen), SCMP_SYS(accept),     SCMP_SYS(accept4),
 };
 
-/* A link may have IP sockets, and netlink by which the resolver asks for the host's addresses; no other family, so none that
- * reaches a process of this host by a file. */
+/* A link may have IP sockets, and netlink by which the resolver asks for the host's addresses; no other
+ * family, so none that reaches a process of this host by a file. */
 static int no_socket(scmp_filter_ctx f, enum scmp_compare op, unsigned family)
 {
     const struct scmp_arg_cmp first = {.arg = 0, .op = op, .datum_a = family, .datum_b = 0};
@@ -63,7 +93,8 @@ static uint8_t *export(scmp_filter_ctx f, size_t *size)
     int fd = memfd_create("filter", MFD_CLOEXEC);
     struct stat st;
     uint8_t *bytes = NULL;
-    if (fd >= 0 && seccomp_export_bpf(f, fd) == 0 && fstat(fd, &st) == 0 && (bytes = malloc((size_t)st.st_size))) {
+    if (fd >= 0 && seccomp_export_bpf(f, fd) == 0 && fstat(fd, &st) == 0 &&
+        (bytes = malloc((size_t)st.st_size))) {
         *size = (size_t)st.st_size;
         if (pread(fd, bytes, *size, 0) != st.st_size) {
             free(bytes);

@@ -1,5 +1,5 @@
-/* inbox: a transfer from one peer, put together in a private process. The caller checks the opening's shape before it lets this
- * room take memory for it. */
+/* inbox: a transfer from one peer, put together in a private process. The caller checks the opening's shape
+ * before it lets this room take memory for it. */
 #ifndef GAL_INBOX_H
 #define GAL_INBOX_H
 

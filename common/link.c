@@ -1,6 +1,7 @@
-/* gal-link: talks to other organizations and to its own private process, and understands neither residuals nor models. It holds
- * the organization's key and the trace; it opens no data. Every message from outside passes one table (what may come from whom),
- * every transfer is checked chunk by chunk, traced and passed on at once. */
+/* gal-link: talks to other organizations and to its own private process, and understands neither residuals
+ * nor models. It holds the organization's key and the trace; it opens no data. Every message from outside
+ * passes one table (what may come from whom), every transfer is checked chunk by chunk, traced and passed on
+ * at once. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,10 +23,12 @@ enum {
     WINDOW = 6,         /* chunks on their way to a peer, not yet acknowledged */
     ACK_EVERY = 3,      /* chunks */
     BACKLOG = 16 << 20, /* bytes queued to our own process before reading from outside pauses */
-    LOCAL = 0,          /* the index of a sponsor's own worker; others count from 1 in the order of the configuration */
-    RUNS = 64,          /* known of one organization; the oldest gives way, and its Task is sent again before it is used */
-    REFUSALS = 16,      /* waiting for a peer that does not read them */
-    TOLD = 12, /* lines about a peer that comes and goes, in 10 s */
+    LOCAL =
+        0, /* the index of a sponsor's own worker; others count from 1 in the order of the configuration */
+    RUNS = 64,     /* known of one organization; the oldest gives way, and its Task is sent again before it is
+                      used */
+    REFUSALS = 16, /* waiting for a peer that does not read them */
+    TOLD = 12,     /* lines about a peer that comes and goes, in 10 s */
     LOG_DECODE = 8,
     LOG_STATE,
     LOG_RUN,
@@ -115,7 +118,8 @@ static void tell_status(struct link *l)
     FILE *f = open_memstream(&text, &size);
     const char *listening = net_listening(l->net);
     fprintf(f, "{\"listening\":%s%s%s,\"bytes_out\":%lu,\"bytes_in\":%lu,\"peers\":[", listening ? "\"" : "",
-            listening ? listening : "null", listening ? "\"" : "", (unsigned long)l->bytes_out, (unsigned long)l->bytes_in);
+            listening ? listening : "null", listening ? "\"" : "", (unsigned long)l->bytes_out,
+            (unsigned long)l->bytes_in);
     for (size_t i = 1; i <= l->n; i++)
         fprintf(f, "%s{\"name\":\"%s\",\"up\":%s,\"since\":%ld}", i > 1 ? "," : "", l->remote[i].name,
                 l->remote[i].up ? "true" : "false", (long)l->remote[i].since);
@@ -219,7 +223,8 @@ static void peer_down(struct link *l, uint32_t peer)
 }
 
 /* One message onto the socket: 1 sent, 0 not now. */
-static int put(struct link *l, uint32_t peer, const uint8_t *header, size_t len, const void *payload, size_t payload_len)
+static int put(struct link *l, uint32_t peer, const uint8_t *header, size_t len, const void *payload,
+               size_t payload_len)
 {
     int bad = net_send(l->net, peer - 1, header, len, payload, payload_len);
     if (bad < 0)
@@ -232,7 +237,8 @@ static int put(struct link *l, uint32_t peer, const uint8_t *header, size_t len,
     return 1;
 }
 
-static int put_msg(struct link *l, uint32_t peer, const struct msg *m, const void *payload, size_t payload_len)
+static int put_msg(struct link *l, uint32_t peer, const struct msg *m, const void *payload,
+                   size_t payload_len)
 {
     uint8_t header[MSG_MAX_HEADER];
     return put(l, peer, header, msg_pack(m, header), payload, payload_len);
@@ -250,7 +256,8 @@ static bool put_word(struct link *l, uint32_t peer, const struct msg *m)
     return true;
 }
 
-/* A socket may not take the first word at once: its pipe is made by another thread, and tells us later than the handshake does. */
+/* A socket may not take the first word at once: its pipe is made by another thread, and tells us later than
+ * the handshake does. */
 static bool say_hello(struct link *l, uint32_t peer)
 {
     struct remote *r = &l->remote[peer];
@@ -315,10 +322,11 @@ static bool send_small(struct link *l, uint32_t peer, struct item *i)
 
 static bool send_close(struct link *l, uint32_t peer, struct item *i)
 {
-    struct msg m = {.kind = MSG_CLOSE,
-                    .has_run = true,
-                    .round = i->name.round,
-                    .u.close = {.chunks = i->out->chunks, .rows = i->name.array.rows, .cols = i->name.array.cols}};
+    struct msg m = {
+        .kind = MSG_CLOSE,
+        .has_run = true,
+        .round = i->name.round,
+        .u.close = {.chunks = i->out->chunks, .rows = i->name.array.rows, .cols = i->name.array.cols}};
     memcpy(m.run, i->name.run, RUN_BYTES);
     memcpy(m.u.close.digest, i->out->digest, DIGEST_BYTES);
     if (!put_msg(l, peer, &m, NULL, 0))
@@ -358,8 +366,8 @@ static bool send_step(struct link *l, uint32_t peer, struct item *i)
     return true;
 }
 
-/* One frame to each peer in turn, until none can take another: chunk j reaches all before j + 1 leaves, and a slow one holds up
- * nobody. */
+/* One frame to each peer in turn, until none can take another: chunk j reaches all before j + 1 leaves, and a
+ * slow one holds up nobody. */
 static void pump(struct link *l)
 {
     for (bool more = true; more;) {
@@ -405,9 +413,11 @@ static void fill_begin(struct link *l, const struct frame *f, const struct msg *
         key = run_key(l, f->peers[i], m);
     outgoing_release(l->filling);
     l->filling = key ? outgoing_new(m, key) : NULL;
-    l->dropping = !key; /* the peer began so many runs since that this one is forgotten: it asks again if it wants it */
+    l->dropping =
+        !key; /* the peer began so many runs since that this one is forgotten: it asks again if it wants it */
     if (l->dropping) {
-        log_limited(LOG_RUN, "a %s of our own for a run that is not known any more; dropped", msg_name(m->kind));
+        log_limited(LOG_RUN, "a %s of our own for a run that is not known any more; dropped",
+                    msg_name(m->kind));
         return;
     }
     uint32_t *peers = reallocarray(l->filling_peers, f->n_peers + 1, sizeof *peers);
@@ -538,7 +548,8 @@ static void refuse(struct link *l, const struct arrival *a, const char *code, co
         enqueue(l, a->peer, &m, NULL);
 }
 
-static void trace_in(struct link *l, const struct arrival *a, const struct msg *m, uint64_t wire, const uint8_t *digest)
+static void trace_in(struct link *l, const struct arrival *a, const struct msg *m, uint64_t wire,
+                     const uint8_t *digest)
 {
     struct trace_entry e = {.direction = "in",
                             .peer = l->remote[a->peer].name,
@@ -563,12 +574,15 @@ static void peer_up(struct link *l, uint32_t peer, const char *program)
 static void on_hello(struct link *l, struct arrival *a)
 {
     if (a->m.u.hello.version != PROTOCOL_VERSION) {
-        log_limited(LOG_VERSION, "%s speaks version %u of the protocol, this is version %u: install the same release",
+        log_limited(LOG_VERSION,
+                    "%s speaks version %u of the protocol, this is version %u: install the same release",
                     l->remote[a->peer].name, a->m.u.hello.version, PROTOCOL_VERSION);
         return;
     }
     if (l->remote[a->peer].up && !a->e->current) { /* perhaps alive: it shall know, and dial again */
-        struct msg m = {.kind = MSG_ERROR, .u.refuse = {.code = REPLACED, .text = "a newer connection has your key: is a daemon running twice?"}};
+        struct msg m = {.kind = MSG_ERROR,
+                        .u.refuse = {.code = REPLACED,
+                                     .text = "a newer connection has your key: is a daemon running twice?"}};
         put_msg(l, a->peer, &m, NULL, 0);
     }
     peer_down(l, a->peer);
@@ -582,8 +596,10 @@ static void on_welcome(struct link *l, struct arrival *a)
 {
     trace_in(l, a, &a->m, a->e->header_len, NULL);
     if (a->m.u.hello.version != PROTOCOL_VERSION)
-        log_limited(LOG_VERSION, "sponsor %s speaks version %u of the protocol, this is version %u: install the same release",
-                    l->remote[a->peer].name, a->m.u.hello.version, PROTOCOL_VERSION);
+        log_limited(
+            LOG_VERSION,
+            "sponsor %s speaks version %u of the protocol, this is version %u: install the same release",
+            l->remote[a->peer].name, a->m.u.hello.version, PROTOCOL_VERSION);
     else if (!l->remote[a->peer].up)
         peer_up(l, a->peer, a->m.u.hello.program);
 }
@@ -608,15 +624,17 @@ static void on_opening(struct link *l, struct arrival *a)
 
 static bool of_transfer(const struct incoming *in, const struct msg *m)
 {
-    return in->active && m->has_run && m->round == in->opening.round && !memcmp(m->run, in->opening.run, RUN_BYTES);
+    return in->active && m->has_run && m->round == in->opening.round &&
+           !memcmp(m->run, in->opening.run, RUN_BYTES);
 }
 
 static void on_chunk(struct link *l, struct arrival *a)
 {
     struct incoming *in = &l->remote[a->peer].in;
-    const char *bad = !of_transfer(in, &a->m) || !a->e->payload
-                          ? "a chunk outside a transfer"
-                          : incoming_chunk(in, a->m.u.chunk.index, a->e->payload, a->e->payload_len, a->m.u.chunk.digest);
+    const char *bad =
+        !of_transfer(in, &a->m) || !a->e->payload
+            ? "a chunk outside a transfer"
+            : incoming_chunk(in, a->m.u.chunk.index, a->e->payload, a->e->payload_len, a->m.u.chunk.digest);
     if (bad) {
         refuse(l, a, "E_CHUNK", bad);
         return;
@@ -631,7 +649,8 @@ static void on_close(struct link *l, struct arrival *a)
 {
     struct incoming *in = &l->remote[a->peer].in;
     bool again = in->complete;
-    const char *bad = of_transfer(in, &a->m) ? incoming_close(in, &a->m) : "the end of a transfer that did not begin";
+    const char *bad =
+        of_transfer(in, &a->m) ? incoming_close(in, &a->m) : "the end of a transfer that did not begin";
     if (bad) {
         in->active = false;
         refuse(l, a, "E_CLOSE", bad);
@@ -650,7 +669,8 @@ static void on_close(struct link *l, struct arrival *a)
 static void on_ack(struct link *l, struct arrival *a)
 {
     struct item *i = l->remote[a->peer].first;
-    const struct msg name = {.kind = (enum msg_kind)a->m.u.ack.kind, .has_run = a->m.has_run, .round = a->m.round};
+    const struct msg name = {
+        .kind = (enum msg_kind)a->m.u.ack.kind, .has_run = a->m.has_run, .round = a->m.round};
     struct msg own = name;
     memcpy(own.run, a->m.run, RUN_BYTES);
     if (!i || !i->out || !transfer_same(&i->name, &own) || a->m.u.ack.next > i->out->chunks)
@@ -681,7 +701,8 @@ static void on_small(struct link *l, struct arrival *a)
     if (a->m.kind == MSG_SETTLE &&
         memcmp(a->m.u.settle.head, trace_head(l->trace, a->m.run, l->remote[a->peer].name), DIGEST_BYTES))
         log_limited(LOG_HEAD,
-                    "%s has another record of what crossed than this host (at the end of round %u): compare the traces with gal "
+                    "%s has another record of what crossed than this host (at the end of round %u): compare "
+                    "the traces with gal "
                     "trace --verify",
                     l->remote[a->peer].name, a->m.round);
     if (key)
@@ -710,14 +731,14 @@ static const struct {
     bool before_hello;
     void (*handle)(struct link *, struct arrival *);
 } table[] = {
-    {MSG_HELLO, ASSISTOR, true, on_hello},       {MSG_WELCOME, SPONSOR, true, on_welcome},
-    {MSG_TASK, SPONSOR, false, on_opening},      {MSG_ACCEPT, ASSISTOR, false, on_small},
-    {MSG_REFUSE, ASSISTOR, false, on_small},     {MSG_ALIGN, SPONSOR, false, on_small},
-    {MSG_ALIGNED, ASSISTOR, false, on_small},    {MSG_FIT, SPONSOR, false, on_opening},
-    {MSG_FITTED, ASSISTOR, false, on_opening},   {MSG_SETTLE, SPONSOR, false, on_small},
-    {MSG_PREDICT, SPONSOR, false, on_opening},   {MSG_PREDICTED, ASSISTOR, false, on_opening},
-    {MSG_ERROR, EITHER, false, on_small},        {MSG_BYE, EITHER, true, on_bye},
-    {MSG_CHUNK, EITHER, false, on_chunk},        {MSG_CLOSE, EITHER, false, on_close},
+    {MSG_HELLO, ASSISTOR, true, on_hello},     {MSG_WELCOME, SPONSOR, true, on_welcome},
+    {MSG_TASK, SPONSOR, false, on_opening},    {MSG_ACCEPT, ASSISTOR, false, on_small},
+    {MSG_REFUSE, ASSISTOR, false, on_small},   {MSG_ALIGN, SPONSOR, false, on_small},
+    {MSG_ALIGNED, ASSISTOR, false, on_small},  {MSG_FIT, SPONSOR, false, on_opening},
+    {MSG_FITTED, ASSISTOR, false, on_opening}, {MSG_SETTLE, SPONSOR, false, on_small},
+    {MSG_PREDICT, SPONSOR, false, on_opening}, {MSG_PREDICTED, ASSISTOR, false, on_opening},
+    {MSG_ERROR, EITHER, false, on_small},      {MSG_BYE, EITHER, true, on_bye},
+    {MSG_CHUNK, EITHER, false, on_chunk},      {MSG_CLOSE, EITHER, false, on_close},
     {MSG_ACK, EITHER, false, on_ack},
 };
 
@@ -727,7 +748,8 @@ static void from_peer(struct link *l, const struct net_event *e)
     const char *name = l->remote[a.peer].name, *bad = msg_unpack(e->header, e->header_len, &a.m);
     l->bytes_in += e->header_len + e->payload_len;
     if (bad || (e->payload && a.m.kind != MSG_CHUNK)) {
-        log_limited(LOG_DECODE, "%s sent what is no message (%s); dropped", name, bad ? bad : "a payload without a chunk");
+        log_limited(LOG_DECODE, "%s sent what is no message (%s); dropped", name,
+                    bad ? bad : "a payload without a chunk");
         return;
     }
     a.m.array.again = false;
@@ -765,7 +787,8 @@ static const char *read_keys(const struct conf *c, const char *section, struct n
         if (!item)
             continue;
         if (key_z85_decode(item->value, p->key[p->n_keys++], NET_KEY) < 0) {
-            snprintf(text, sizeof text, "%s:%u: %s is not a public key: paste the line of NAME.pub", c->file, item->line, keys[k]);
+            snprintf(text, sizeof text, "%s:%u: %s is not a public key: paste the line of NAME.pub", c->file,
+                     item->line, keys[k]);
             return text;
         }
     }
@@ -781,8 +804,8 @@ static const char *same_keys(const struct link *l, const struct net_peer *peers)
             for (size_t a = 0; a < peers[i].n_keys; a++)
                 for (size_t b = 0; b < peers[j].n_keys; b++)
                     if (!memcmp(peers[i].key[a], peers[j].key[b], NET_KEY)) {
-                        snprintf(text, sizeof text, "%s: %s and %s have the same key", l->child.conf.file, peers[j].name,
-                                 peers[i].name);
+                        snprintf(text, sizeof text, "%s: %s and %s have the same key", l->child.conf.file,
+                                 peers[j].name, peers[i].name);
                         return text;
                     }
     return NULL;
@@ -824,8 +847,9 @@ static int open_net(struct link *l, const char *listen)
     return l->net ? 0 : -1;
 }
 
-/* Keys are read again. libzmq cannot drop one peer of a listening socket, so all sockets are made anew: whoever's key still stands
- * comes back at once and goes on from the last chunk; a key that is gone is neither read nor sent to from here on. */
+/* Keys are read again. libzmq cannot drop one peer of a listening socket, so all sockets are made anew:
+ * whoever's key still stands comes back at once and goes on from the last chunk; a key that is gone is
+ * neither read nor sent to from here on. */
 static void reload(struct link *l, const struct frame *f)
 {
     const char *section = l->sponsor ? "peer" : "sponsor", *bad = NULL;
@@ -835,7 +859,8 @@ static void reload(struct link *l, const struct frame *f)
     struct net_peer *peers = calloc(l->n + 1, sizeof *peers);
     if (!peers || conf_unpack(f->payload, f->payload_len, &fresh) < 0)
         log_die(1, "out of memory");
-    struct key *key = fd < 0 ? NULL : key_load(fd, conf_text(&fresh, "organization", "", "key", ""), error, sizeof error);
+    struct key *key =
+        fd < 0 ? NULL : key_load(fd, conf_text(&fresh, "organization", "", "key", ""), error, sizeof error);
     if (fd >= 0)
         close(fd);
     for (size_t i = 0; i < l->n && !bad; i++) {
@@ -874,7 +899,8 @@ static void open_all(struct link *l)
     static char state[4200];
     snprintf(state, sizeof state, "%s/link", conf_text(c, "organization", "", "state", ""));
     l->child.network = true;
-    sandbox_enter(&l->child, &(struct sandbox){.read = {"/etc", "/lib", "/lib64", "/usr/lib"}, .write = {state}});
+    sandbox_enter(&l->child,
+                  &(struct sandbox){.read = {"/etc", "/lib", "/lib64", "/usr/lib"}, .write = {state}});
     if (sodium_init() < 0)
         log_die(1, "libsodium cannot be initialised");
     l->sponsor = !conf_name(c, "sponsor", 0);

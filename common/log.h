@@ -1,4 +1,5 @@
-/* log: one line per event on standard error, "gal-link clinic: …". Never a value of data, a label or a key. */
+/* log: one line per event on standard error, "gal-link clinic: …". Never a value of data, a label or a key.
+ */
 #ifndef GAL_LOG_H
 #define GAL_LOG_H
 
@@ -8,8 +9,8 @@ void log_open(const char *program, const char *organization);
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Like log_error, but at most one line per kind (a small number chosen by the caller) and 10 s; a line that follows
- * suppressed ones says how many there were. */
+/* Like log_error, but at most one line per kind (a small number chosen by the caller) and 10 s; a line that
+ * follows suppressed ones says how many there were. */
 #define LOG_KINDS 16
 void log_limited(unsigned kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

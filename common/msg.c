@@ -7,11 +7,12 @@
 #include "proto/gal.pb-c.h"
 
 static const char *const names[MSG_KINDS] = {
-    [MSG_HELLO] = "Hello",     [MSG_WELCOME] = "Welcome", [MSG_TASK] = "Task",       [MSG_ACCEPT] = "Accept",
-    [MSG_REFUSE] = "Refuse",   [MSG_ALIGN] = "Align",     [MSG_ALIGNED] = "Aligned", [MSG_FIT] = "Fit",
-    [MSG_FITTED] = "Fitted",   [MSG_SETTLE] = "Settle",   [MSG_PREDICT] = "Predict", [MSG_PREDICTED] = "Predicted",
-    [MSG_ERROR] = "Error",     [MSG_BYE] = "Bye",         [MSG_CHUNK] = "Chunk",     [MSG_CLOSE] = "Close",
-    [MSG_ACK] = "Ack",         [MSG_PEER] = "Peer"};
+    [MSG_HELLO] = "Hello",     [MSG_WELCOME] = "Welcome", [MSG_TASK] = "Task",
+    [MSG_ACCEPT] = "Accept",   [MSG_REFUSE] = "Refuse",   [MSG_ALIGN] = "Align",
+    [MSG_ALIGNED] = "Aligned", [MSG_FIT] = "Fit",         [MSG_FITTED] = "Fitted",
+    [MSG_SETTLE] = "Settle",   [MSG_PREDICT] = "Predict", [MSG_PREDICTED] = "Predicted",
+    [MSG_ERROR] = "Error",     [MSG_BYE] = "Bye",         [MSG_CHUNK] = "Chunk",
+    [MSG_CLOSE] = "Close",     [MSG_ACK] = "Ack",         [MSG_PEER] = "Peer"};
 
 const char *msg_name(uint32_t kind)
 {
@@ -20,7 +21,8 @@ const char *msg_name(uint32_t kind)
 
 bool msg_is_transfer(uint32_t kind)
 {
-    return kind == MSG_TASK || kind == MSG_FIT || kind == MSG_FITTED || kind == MSG_PREDICT || kind == MSG_PREDICTED;
+    return kind == MSG_TASK || kind == MSG_FIT || kind == MSG_FITTED || kind == MSG_PREDICT ||
+           kind == MSG_PREDICTED;
 }
 
 static uint64_t element(uint32_t dtype)
@@ -219,7 +221,8 @@ size_t msg_pack(const struct msg *m, uint8_t bytes[static MSG_MAX_HEADER])
 
 /* ---- unpacking ---- */
 
-/* protobuf-c asks for up to 68 times the bytes it reads; here it gets 4 times and 64 KiB, from a fixed place. */
+/* protobuf-c asks for up to 68 times the bytes it reads; here it gets 4 times and 64 KiB, from a fixed place.
+ */
 static struct {
     _Alignas(16) uint8_t bytes[4 * MSG_MAX_HEADER + (64 << 10)];
     size_t used;
@@ -242,10 +245,10 @@ static void arena_release(void *unused, void *p)
     (void)p;
 }
 
-#define CHECK(condition, reason)                                                                                  \
-    do {                                                                                                          \
-        if (!(condition))                                                                                         \
-            return reason;                                                                                        \
+#define CHECK(condition, reason)                                                                             \
+    do {                                                                                                     \
+        if (!(condition))                                                                                    \
+            return reason;                                                                                   \
     } while (0)
 
 /* Copies a string that may be logged: control characters, those of U+0080 to U+009F too, become '?'. */
@@ -257,7 +260,8 @@ static bool get_text(const char *from, char *to, size_t size)
     for (size_t i = 0; i <= n; i++)
         to[i] = (from[i] && ((unsigned char)from[i] < 32 || from[i] == 127)) ? '?' : from[i];
     for (size_t i = 0; i + 1 < n; i++)
-        if ((unsigned char)to[i] == 0xc2 && (unsigned char)to[i + 1] >= 0x80 && (unsigned char)to[i + 1] < 0xa0)
+        if ((unsigned char)to[i] == 0xc2 && (unsigned char)to[i + 1] >= 0x80 &&
+            (unsigned char)to[i + 1] < 0xa0)
             to[i] = to[i + 1] = '?';
     return true;
 }
@@ -375,7 +379,8 @@ static const char *get_numbers(const Gal__Header *h, struct msg *m)
         break;
     case MSG_SETTLE:
         m->u.settle.settled = h->settle->settled;
-        fits = get_digest(&h->settle->commitment, m->u.settle.commitment) && get_digest(&h->settle->head, m->u.settle.head);
+        fits = get_digest(&h->settle->commitment, m->u.settle.commitment) &&
+               get_digest(&h->settle->head, m->u.settle.head);
         break;
     case MSG_CHUNK:
         m->u.chunk.index = h->chunk->index;

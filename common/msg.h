@@ -1,5 +1,6 @@
-/* msg: the messages of proto/gal.proto as plain structures. The only room that includes the protobuf header. A decoder here
- * trusts nothing: memory is bounded by a constant, every length, enumeration and string is checked, unknown fields are refused. */
+/* msg: the messages of proto/gal.proto as plain structures. The only room that includes the protobuf header.
+ * A decoder here trusts nothing: memory is bounded by a constant, every length, enumeration and string is
+ * checked, unknown fields are refused. */
 #ifndef GAL_MSG_H
 #define GAL_MSG_H
 
@@ -126,7 +127,8 @@ bool msg_is_transfer(uint32_t kind);
 /* Packs into bytes[MSG_MAX_HEADER]; the number of bytes, or 0 if it does not fit. */
 size_t msg_pack(const struct msg *m, uint8_t bytes[static MSG_MAX_HEADER]);
 
-/* NULL and *m, or the reason why these bytes are not a message (a static string). Not for two threads at once. */
+/* NULL and *m, or the reason why these bytes are not a message (a static string). Not for two threads at
+ * once. */
 const char *msg_unpack(const uint8_t *bytes, size_t size, struct msg *m);
 
 /* run as 32 hexadecimal digits. */

@@ -26,8 +26,8 @@ enum {
     LOG_HANDSHAKE,
 };
 
-/* Draft in zmq.h, but part of the stable library: without it, and without a domain, CURVE admits every key when no ZAP handler
- * answers. The self-test shows that it works. */
+/* Draft in zmq.h, but part of the stable library: without it, and without a domain, CURVE admits every key
+ * when no ZAP handler answers. The self-test shows that it works. */
 #define ZAP_ENFORCE_DOMAIN 93
 #define ZAP_DOMAIN         "gal"
 
@@ -53,7 +53,7 @@ struct net {
     char listening[256];
     struct net_route *route;  /* per peer of a listener; id_len 0: none */
     struct net_route *newest; /* the one adopted last, even if it is gone */
-    struct dialled *dialled; /* per peer that we dial */
+    struct dialled *dialled;  /* per peer that we dial */
     struct connection *connection;
     size_t n_connections, zap_refusals;
     bool testing, messages;
@@ -93,19 +93,22 @@ static bool set_common(const struct net *n, void *socket)
 {
     int64_t max = (int64_t)n->conf.max_frame + (64 << 10);
     int beat = n->conf.heartbeat_ms;
-    return set_int(socket, ZMQ_LINGER, 0) && set_int(socket, ZMQ_SNDHWM, HWM) && set_int(socket, ZMQ_RCVHWM, HWM) &&
-           zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &max, sizeof max) == 0 && set_int(socket, ZMQ_HANDSHAKE_IVL, 2000) &&
-           set_int(socket, ZMQ_HEARTBEAT_IVL, beat) && set_int(socket, ZMQ_HEARTBEAT_TIMEOUT, 3 * beat) &&
-           set_int(socket, ZMQ_HEARTBEAT_TTL, 5 * beat) && set_int(socket, ZMQ_IMMEDIATE, 1) &&
-           set_int(socket, ZMQ_RECONNECT_IVL, 100) && set_int(socket, ZMQ_RECONNECT_IVL_MAX, 30000) &&
-           set_int(socket, ZMQ_CONNECT_TIMEOUT, 5000) && set_int(socket, ZMQ_TCP_MAXRT, 15000) &&
-           set_int(socket, ZMQ_IPV6, 1) && set_int(socket, ZMQ_BACKLOG, 1024);
+    return set_int(socket, ZMQ_LINGER, 0) && set_int(socket, ZMQ_SNDHWM, HWM) &&
+           set_int(socket, ZMQ_RCVHWM, HWM) &&
+           zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &max, sizeof max) == 0 &&
+           set_int(socket, ZMQ_HANDSHAKE_IVL, 2000) && set_int(socket, ZMQ_HEARTBEAT_IVL, beat) &&
+           set_int(socket, ZMQ_HEARTBEAT_TIMEOUT, 3 * beat) && set_int(socket, ZMQ_HEARTBEAT_TTL, 5 * beat) &&
+           set_int(socket, ZMQ_IMMEDIATE, 1) && set_int(socket, ZMQ_RECONNECT_IVL, 100) &&
+           set_int(socket, ZMQ_RECONNECT_IVL_MAX, 30000) && set_int(socket, ZMQ_CONNECT_TIMEOUT, 5000) &&
+           set_int(socket, ZMQ_TCP_MAXRT, 15000) && set_int(socket, ZMQ_IPV6, 1) &&
+           set_int(socket, ZMQ_BACKLOG, 1024);
 }
 
 static bool set_server(const struct net *n, void *socket)
 {
     int one = 1;
-    return set_common(n, socket) && set_int(socket, ZMQ_CURVE_SERVER, 1) && set_int(socket, ZMQ_ROUTER_MANDATORY, 1) &&
+    return set_common(n, socket) && set_int(socket, ZMQ_CURVE_SERVER, 1) &&
+           set_int(socket, ZMQ_ROUTER_MANDATORY, 1) &&
            zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, n->conf.secret_key, NET_KEY) == 0 &&
            zmq_setsockopt(socket, ZMQ_ZAP_DOMAIN, ZAP_DOMAIN, strlen(ZAP_DOMAIN)) == 0 &&
            zmq_setsockopt(socket, ZAP_ENFORCE_DOMAIN, &one, sizeof one) == 0;
@@ -175,7 +178,8 @@ static const char *key_owner(const struct net *n, const uint8_t *key)
     return owner;
 }
 
-static void zap_reply(struct net *n, const char *id, int id_len, const char *status, const char *text, const char *user)
+static void zap_reply(struct net *n, const char *id, int id_len, const char *status, const char *text,
+                      const char *user)
 {
     zmq_send(n->zap, "1.0", 3, ZMQ_SNDMORE);
     zmq_send(n->zap, id, (size_t)id_len, ZMQ_SNDMORE);
@@ -210,9 +214,10 @@ static bool zap_serve(struct net *n)
     char z85[41] = "";
     if (curve)
         zmq_z85_encode(z85, (const uint8_t *)part[6], NET_KEY);
-    log_limited(LOG_UNKNOWN_KEY,
-                "refused a connection from %s: its key %s is no [peer NAME] key= here; add it if you know its owner",
-                part[3], z85);
+    log_limited(
+        LOG_UNKNOWN_KEY,
+        "refused a connection from %s: its key %s is no [peer NAME] key= here; add it if you know its owner",
+        part[3], z85);
     return true;
 }
 
@@ -223,7 +228,8 @@ static const char *self_test(struct net *n)
     char public_text[41], secret_text[41], address[256];
     uint8_t public_key[NET_KEY], secret_key[NET_KEY];
     size_t size = sizeof address;
-    void *server = zmq_socket(n->context, ZMQ_ROUTER), *client = zmq_socket(n->context, ZMQ_DEALER), *monitor = NULL;
+    void *server = zmq_socket(n->context, ZMQ_ROUTER), *client = zmq_socket(n->context, ZMQ_DEALER),
+         *monitor = NULL;
     n->testing = true;
     if (!server || !client || zmq_curve_keypair(public_text, secret_text) < 0 ||
         !zmq_z85_decode(public_key, public_text) || !zmq_z85_decode(secret_key, secret_text) ||
@@ -425,7 +431,8 @@ static void connection_closed(struct net *n, int fd)
         n->zap_refusals--; /* logged already */
         return;
     }
-    log_limited(LOG_STRANGER, "closed a connection from %s that did not speak ZeroMQ with CURVE (a scan, a browser, TLS?)",
+    log_limited(LOG_STRANGER,
+                "closed a connection from %s that did not speak ZeroMQ with CURVE (a scan, a browser, TLS?)",
                 was.from);
 }
 
@@ -447,15 +454,16 @@ static void dial_refused(struct net *n, uint32_t peer)
     struct dialled *d = &n->dialled[peer];
     close_pair(&d->socket, &d->monitor);
     d->again = now() + d->back_off;
-    log_limited(LOG_REFUSED,
-                "sponsor %s refuses this organization's key: ask its operator to add the line of your .pub file as "
-                "[peer %s] key=; trying again in %.1f s",
-                n->conf.peers[peer].name, "NAME", d->back_off);
+    log_limited(
+        LOG_REFUSED,
+        "sponsor %s refuses this organization's key: ask its operator to add the line of your .pub file as "
+        "[peer %s] key=; trying again in %.1f s",
+        n->conf.peers[peer].name, "NAME", d->back_off);
     d->back_off = d->back_off < 15 ? 2 * d->back_off : 30;
 }
 
-/* libzmq dials again by itself after a loss, but never after a breach of the protocol, be it one byte that changed on the way; the
- * events do not tell which it was. */
+/* libzmq dials again by itself after a loss, but never after a breach of the protocol, be it one byte that
+ * changed on the way; the events do not tell which it was. */
 void net_redial(struct net *n, uint32_t peer)
 {
     struct dialled *d = &n->dialled[peer];
@@ -484,14 +492,16 @@ static void drain_dialled(struct net *n, uint32_t peer)
             d->up = false;
             push(n, NET_DOWN, peer);
         } else if (event != ZMQ_EVENT_ACCEPTED) {
-            if (n->conf.peers[peer].n_keys > 1 && ++d->failures >= 2) { /* the sponsor may have changed to its other key */
+            if (n->conf.peers[peer].n_keys > 1 &&
+                ++d->failures >= 2) { /* the sponsor may have changed to its other key */
                 close_pair(&d->socket, &d->monitor);
                 d->key++;
                 d->again = now() + 0.1;
                 return;
             }
             log_limited(LOG_HANDSHAKE,
-                        "no valid handshake with sponsor %s at %s: is it a GAL sponsor, and its key the one pinned here?",
+                        "no valid handshake with sponsor %s at %s: is it a GAL sponsor, and its key the one "
+                        "pinned here?",
                         n->conf.peers[peer].name, n->conf.peers[peer].address);
         }
     }
@@ -545,7 +555,8 @@ int net_wait(struct net *n, struct pollfd *fds, size_t n_fds, bool messages, int
     return 0;
 }
 
-/* Reads one whole message: its frames into n->frame, at most three; a longer one is dropped. Their number, or 0. */
+/* Reads one whole message: its frames into n->frame, at most three; a longer one is dropped. Their number, or
+ * 0. */
 static int read_frames(struct net *n, void *socket)
 {
     int count = 0;
@@ -575,8 +586,8 @@ static void take_frames(struct net *n, struct net_event *e, int first, int count
     e->payload_len = payload ? zmq_msg_size(&n->frame[first + 1]) : 0;
 }
 
-/* Whether a came into being before b. libzmq numbers connections: a routing id of its own making is a zero byte and a counter, big
- * endian. Where the peer chose one, nothing is known. */
+/* Whether a came into being before b. libzmq numbers connections: a routing id of its own making is a zero
+ * byte and a counter, big endian. Where the peer chose one, nothing is known. */
 static bool older(const struct net_route *a, const struct net_route *b)
 {
     uint32_t number[2] = {0};
@@ -590,8 +601,8 @@ static bool older(const struct net_route *a, const struct net_route *b)
     return (int32_t)(number[0] - number[1]) < 0;
 }
 
-/* A message to the listener: routing id, header, perhaps payload. The speaker is the User-Id that ZAP gave its key, read on the
- * header frame (libzmq 4.3.4 may lose it on the first one). */
+/* A message to the listener: routing id, header, perhaps payload. The speaker is the User-Id that ZAP gave
+ * its key, read on the header frame (libzmq 4.3.4 may lose it on the first one). */
 static bool next_routed(struct net *n, struct net_event *e)
 {
     int count;
@@ -607,7 +618,8 @@ static bool next_routed(struct net *n, struct net_event *e)
             log_limited(LOG_NO_IDENTITY, "dropped a message that carries no authenticated identity");
             continue;
         }
-        *e = (struct net_event){.peer = peer, .route = {.id_len = id_len, .fd = zmq_msg_get(&n->frame[1], ZMQ_SRCFD)}};
+        *e = (struct net_event){.peer = peer,
+                                .route = {.id_len = id_len, .fd = zmq_msg_get(&n->frame[1], ZMQ_SRCFD)}};
         memcpy(e->route.id, zmq_msg_data(&n->frame[0]), id_len);
         const struct net_route *r = &n->route[peer];
         if (older(&e->route, &n->newest[peer]))

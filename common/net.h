@@ -1,5 +1,6 @@
-/* net: encrypted sockets between organizations. The only room with zmq.h. A sponsor listens, an assistor dials out; who speaks
- * is the CURVE key that ZAP authenticated, never a name or a routing id that the peer chose. Knows frames, not their meaning. */
+/* net: encrypted sockets between organizations. The only room with zmq.h. A sponsor listens, an assistor
+ * dials out; who speaks is the CURVE key that ZAP authenticated, never a name or a routing id that the peer
+ * chose. Knows frames, not their meaning. */
 #ifndef GAL_NET_H
 #define GAL_NET_H
 
@@ -22,8 +23,8 @@ struct net_conf {
     const uint8_t *public_key, *secret_key;
     const struct net_peer *peers; /* must outlive the net; peers are named by their index here */
     size_t n_peers;
-    int heartbeat_ms;  /* sent this often; a peer silent for three of them is gone */
-    size_t max_frame;  /* bytes of the longest payload frame */
+    int heartbeat_ms; /* sent this often; a peer silent for three of them is gone */
+    size_t max_frame; /* bytes of the longest payload frame */
 };
 
 /* One connection of a peer. */
@@ -46,16 +47,17 @@ struct net_event {
 
 struct net;
 
-/* Opens the sockets. A listener first binds its ZAP handler and proves to itself that a throw-away key is refused. NULL after
- * logging one line. */
+/* Opens the sockets. A listener first binds its ZAP handler and proves to itself that a throw-away key is
+ * refused. NULL after logging one line. */
 struct net *net_open(const struct net_conf *conf);
 void net_free(struct net *n);
 
 /* Where the listener listens ("tcp://127.0.0.1:5570"), or NULL. */
 const char *net_listening(const struct net *n);
 
-/* Waits until something happens on a socket or on one of the descriptors (revents as poll's), at most timeout_ms (−1: for ever).
- * With messages = false, messages stay where they are (back-pressure). 0, or −1 with errno. */
+/* Waits until something happens on a socket or on one of the descriptors (revents as poll's), at most
+ * timeout_ms (−1: for ever). With messages = false, messages stay where they are (back-pressure). 0, or −1
+ * with errno. */
 int net_wait(struct net *n, struct pollfd *fds, size_t n_fds, bool messages, int timeout_ms);
 
 /* The next event: 1 and *e, whose pointers hold until the next call; 0 if there is none. */
@@ -67,8 +69,8 @@ void net_adopt(struct net *n, uint32_t peer, const struct net_route *route);
 /* Closes the connection to a peer that we dial, and dials again a little later, each time later. */
 void net_redial(struct net *n, uint32_t peer);
 
-/* Sends one message of one or two frames (payload NULL: one). 0; 1 when the peer's queue is full: try again later; −1 when the
- * peer is not connected. */
+/* Sends one message of one or two frames (payload NULL: one). 0; 1 when the peer's queue is full: try again
+ * later; −1 when the peer is not connected. */
 int net_send(struct net *n, uint32_t peer, const uint8_t *header, size_t header_len, const uint8_t *payload,
              size_t payload_len);
 

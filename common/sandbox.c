@@ -17,11 +17,17 @@
 struct ruleset {
     uint64_t fs, net, scoped;
 };
-enum { FS_TRUNCATE = 1 << 14, FS_IOCTL_DEV = 1 << 15, NET_BIND_CONNECT = 3, SCOPE_ABSTRACT_UNIX_AND_SIGNAL = 3 };
+enum {
+    FS_TRUNCATE = 1 << 14,
+    FS_IOCTL_DEV = 1 << 15,
+    NET_BIND_CONNECT = 3,
+    SCOPE_ABSTRACT_UNIX_AND_SIGNAL = 3
+};
 
 #define FS_READ (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
-#define FS_WRITE                                                                                                        \
-    (FS_READ | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_REMOVE_FILE | FS_TRUNCATE)
+#define FS_WRITE                                                                                             \
+    (FS_READ | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG |                                 \
+     LANDLOCK_ACCESS_FS_REMOVE_FILE | FS_TRUNCATE)
 
 static bool allow(int ruleset, const char *path, uint64_t access)
 {
@@ -44,8 +50,12 @@ static const char *landlock(const struct sandbox *rights, bool network)
     long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     if (abi < 1)
         return "Landlock (Linux 5.13 or later, with landlock among the active security modules)";
-    uint64_t known = abi >= 5 ? (1 << 16) - 1 : abi >= 3 ? (1 << 15) - 1 : abi == 2 ? (1 << 14) - 1 : (1 << 13) - 1;
-    struct ruleset all = {known, abi >= 4 && !network ? NET_BIND_CONNECT : 0, abi >= 6 ? SCOPE_ABSTRACT_UNIX_AND_SIGNAL : 0};
+    uint64_t known = abi >= 5   ? (1 << 16) - 1
+                     : abi >= 3 ? (1 << 15) - 1
+                     : abi == 2 ? (1 << 14) - 1
+                                : (1 << 13) - 1;
+    struct ruleset all = {known, abi >= 4 && !network ? NET_BIND_CONNECT : 0,
+                          abi >= 6 ? SCOPE_ABSTRACT_UNIX_AND_SIGNAL : 0};
     int fd = (int)syscall(SYS_landlock_create_ruleset, &all, abi >= 6 ? 24 : abi >= 4 ? 16 : 8, 0);
     bool good = fd >= 0;
     for (size_t i = 0; good && rights->read[i]; i++)
@@ -60,7 +70,8 @@ static const char *landlock(const struct sandbox *rights, bool network)
 
 static const char *filter(const struct child *c)
 {
-    struct sock_fprog program = {.len = (unsigned short)(c->filter_len / sizeof(struct sock_filter)), .filter = c->filter};
+    struct sock_fprog program = {.len = (unsigned short)(c->filter_len / sizeof(struct sock_filter)),
+                                 .filter = c->filter};
     if (!c->filter_len ||
         syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) != 0)
         return "seccomp filters (CONFIG_SECCOMP_FILTER)";
@@ -91,7 +102,10 @@ void sandbox_enter(const struct child *c, const struct sandbox *rights)
     const char *missing[3] = {alone(), landlock(rights, c->network), filter(c)};
     for (size_t i = 0; i < 3; i++) {
         if (missing[i] && !strcmp(mode, "require"))
-            log_die(2, "refusing to start unprotected: this system lacks %s; [sandbox] mode = prefer goes on without it", missing[i]);
+            log_die(2,
+                    "refusing to start unprotected: this system lacks %s; [sandbox] mode = prefer goes on "
+                    "without it",
+                    missing[i]);
         if (missing[i])
             log_error("[sandbox] mode = prefer: going on without %s", missing[i]);
     }

@@ -8,7 +8,8 @@
 
 _Noreturn static void fail(struct store *s, const char *what)
 {
-    log_die(1, "%s: %s (%s): mend the disk or move the file away, then start again", s->path, sqlite3_errmsg(s->db), what);
+    log_die(1, "%s: %s (%s): mend the disk or move the file away, then start again", s->path,
+            sqlite3_errmsg(s->db), what);
 }
 
 static void execute(struct store *s, const char *sql)
@@ -20,7 +21,8 @@ static void execute(struct store *s, const char *sql)
 void store_open(struct store *s, const char *path, const char *schema, int version)
 {
     s->path = path;
-    if (sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
+    if (sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+                        NULL) != SQLITE_OK)
         fail(s, "open");
     sqlite3_busy_timeout(s->db, 5000); /* somebody looks into the file */
     execute(s, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; "
@@ -31,7 +33,8 @@ void store_open(struct store *s, const char *path, const char *schema, int versi
     if (found == version)
         return;
     if (found)
-        log_die(2, "%s is of format %d, this program writes %d: use the release that made it", path, found, version);
+        log_die(2, "%s is of format %d, this program writes %d: use the release that made it", path, found,
+                version);
     char set[64];
     sqlite3_snprintf(sizeof set, set, "PRAGMA user_version = %d", version);
     execute(s, "BEGIN");

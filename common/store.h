@@ -1,5 +1,5 @@
-/* store: one process's SQLite database. Every failure (disk full, damage) ends the process with one line: what is not on record
- * must not be acted on, and the supervisor starts again from what is. */
+/* store: one process's SQLite database. Every failure (disk full, damage) ends the process with one line:
+ * what is not on record must not be acted on, and the supervisor starts again from what is. */
 #ifndef GAL_STORE_H
 #define GAL_STORE_H
 
@@ -12,16 +12,18 @@ struct store {
     const char *path;
 };
 
-/* Opens or creates the database at `path` (which must outlive it) in WAL mode: a commit survives the end of the process. `schema`
- * is run once, when the database is new; one of another `version` ends the process with a line that says so. */
+/* Opens or creates the database at `path` (which must outlive it) in WAL mode: a commit survives the end of
+ * the process. `schema` is run once, when the database is new; one of another `version` ends the process with
+ * a line that says so. */
 void store_open(struct store *s, const char *path, const char *schema, int version);
 void store_close(struct store *s);
 
-/* Runs one statement. `format` has a letter for each ?: i int64_t, r double, t text (NULL allowed), b blob (const void *, size_t).
- * Returns the row id of the last insert. */
+/* Runs one statement. `format` has a letter for each ?: i int64_t, r double, t text (NULL allowed), b blob
+ * (const void *, size_t). Returns the row id of the last insert. */
 int64_t store_run(struct store *s, const char *sql, const char *format, ...);
 
-/* Begins a query; the statement stands on its first row, or is NULL if there is none. Go on with store_next. */
+/* Begins a query; the statement stands on its first row, or is NULL if there is none. Go on with store_next.
+ */
 sqlite3_stmt *store_query(struct store *s, const char *sql, const char *format, ...);
 
 /* The statement on its next row; after the last one it is finished and NULL comes back. */

@@ -78,7 +78,8 @@ static int open_for_link(const struct supervisor *s, struct wiring *w)
     const char *key = conf_text(&s->conf, "organization", "", "key", "");
     w->fd[CHILD_KEY] = open(key, KEY_FLAGS);
     if (w->fd[CHILD_KEY] < 0) {
-        log_error("%s: %s: make a key with gal keygen", key, errno == ELOOP ? "is a symbolic link" : strerror(errno));
+        log_error("%s: %s: make a key with gal keygen", key,
+                  errno == ELOOP ? "is a symbolic link" : strerror(errno));
         return -1;
     }
     if (snprintf(trace, sizeof trace, "%s/../trace.jsonl", s->state) >= (int)sizeof trace)
@@ -90,7 +91,8 @@ static int open_for_link(const struct supervisor *s, struct wiring *w)
 }
 
 /* In the new process: descriptors to their places, then the program. Only calls that are safe after fork. */
-static _Noreturn void become(const struct supervisor *s, const struct supervised *c, const struct wiring *w, pid_t parent)
+static _Noreturn void become(const struct supervisor *s, const struct supervised *c, const struct wiring *w,
+                             pid_t parent)
 {
     int high[CHILD_TRACE + 1];
     for (int i = CHILD_CONTROL; i <= CHILD_TRACE; i++)
@@ -120,7 +122,8 @@ static int send_conf(const struct supervisor *s, const struct supervised *c)
     uint8_t *filter = filter_build(c->process == CONF_LINK, &filter_len);
     struct frame f = {.kind = CONTROL_CONF,
                       .header = filter,
-                      .header_len = filter ? (uint32_t)filter_len : 0, /* without one the child says what is missing */
+                      .header_len =
+                          filter ? (uint32_t)filter_len : 0, /* without one the child says what is missing */
                       .payload = bytes,
                       .payload_len = (uint32_t)size};
     int bad = !bytes || pipe_send(c->control, &f) < 0;
@@ -200,7 +203,8 @@ static void reload(struct supervisor *s)
     uint8_t *bytes = conf_pack(&fresh, conf_for, link->process, &size);
     struct frame f = {.kind = CONTROL_RELOAD, .payload = bytes, .payload_len = (uint32_t)size};
     if (key < 0)
-        log_error("%s: %s: nothing is changed", path, errno == ELOOP ? "is a symbolic link" : strerror(errno));
+        log_error("%s: %s: nothing is changed", path,
+                  errno == ELOOP ? "is a symbolic link" : strerror(errno));
     else if (!bytes || !link->pid || pipe_queued(link->control) || pipe_send_fd(link->control, &f, key) < 0)
         log_error("the link is busy or being started: send SIGHUP again");
     else
@@ -273,8 +277,9 @@ static int reap(struct supervisor *s, struct control *control)
         }
         s->back_off = now() - s->started > 60 ? 0.1 : s->back_off < 15 ? 2 * s->back_off : 30;
         s->restarts++;
-        log_error("%s %s: starting %s again in %.1f s (restart %u)", c->program, how(status, text, sizeof text),
-                  s->role == CONF_SPONSOR ? "link, core and worker" : "link and worker", s->back_off, s->restarts);
+        log_error(
+            "%s %s: starting %s again in %.1f s (restart %u)", c->program, how(status, text, sizeof text),
+            s->role == CONF_SPONSOR ? "link, core and worker" : "link and worker", s->back_off, s->restarts);
         s->started = now() + s->back_off; /* when to start: see run */
         return -1;
     }
@@ -358,7 +363,8 @@ static void take_signals(struct supervisor *s)
     signal(SIGPIPE, SIG_IGN);
 }
 
-/* Several daemons share a host: one thread each unless the owner says otherwise, and none that spins (a factor of 240). */
+/* Several daemons share a host: one thread each unless the owner says otherwise, and none that spins (a
+ * factor of 240). */
 static void set_threads(void)
 {
     setenv("OPENBLAS_NUM_THREADS", "1", 1); /* and no thread before the sandbox */

@@ -1,5 +1,6 @@
-/* supervise: the supervisor of an organization's processes. It reads the configuration, wires the pipes, starts the programs,
- * starts them again when one crashes, and ends them. It opens no data and talks to no network. */
+/* supervise: the supervisor of an organization's processes. It reads the configuration, wires the pipes,
+ * starts the programs, starts them again when one crashes, and ends them. It opens no data and talks to no
+ * network. */
 #ifndef GAL_SUPERVISE_H
 #define GAL_SUPERVISE_H
 
@@ -29,8 +30,8 @@ struct supervisor {
     int signals;              /* signalfd */
 };
 
-/* main() of gal-sponsor and gal-assistor: runs until SIGTERM or SIGINT (0), or until a child says that going on makes no
- * sense (its exit status). */
+/* main() of gal-sponsor and gal-assistor: runs until SIGTERM or SIGINT (0), or until a child says that going
+ * on makes no sense (its exit status). */
 int supervise_main(int argc, char **argv, enum conf_role role);
 
 #endif

@@ -53,11 +53,13 @@ static struct head *head_of(struct trace *t, const char *run, const char *peer)
     return h;
 }
 
-/* True if this (kind, round, digest) is new for the head, which then includes it: BLAKE2b(head ‖ kind ‖ round ‖ rows ‖ cols ‖
- * dtype ‖ digest). */
-static bool head_include(struct head *h, uint32_t kind, uint32_t round, const struct shape *s, const uint8_t *digest)
+/* True if this (kind, round, digest) is new for the head, which then includes it: BLAKE2b(head ‖ kind ‖ round
+ * ‖ rows ‖ cols ‖ dtype ‖ digest). */
+static bool head_include(struct head *h, uint32_t kind, uint32_t round, const struct shape *s,
+                         const uint8_t *digest)
 {
-    if (kind < FIRST_KIND || kind > LAST_KIND || kind == MSG_SETTLE) /* a Settle carries the head, and may be lost */
+    if (kind < FIRST_KIND || kind > LAST_KIND ||
+        kind == MSG_SETTLE) /* a Settle carries the head, and may be lost */
         return true;
     bool again = h->last[kind - FIRST_KIND].seen && h->last[kind - FIRST_KIND].round == round &&
                  !memcmp(h->last[kind - FIRST_KIND].digest, digest, DIGEST_BYTES);
@@ -124,7 +126,8 @@ static int restore_line(struct trace *t, const char *line)
     for (uint32_t k = FIRST_KIND; k <= LAST_KIND; k++)
         if (!strcmp(kind, msg_name(k))) {
             h->last[k - FIRST_KIND].seen = true;
-            h->last[k - FIRST_KIND].round = (uint32_t)strtoul(field(line, "round", round, sizeof round), NULL, 10);
+            h->last[k - FIRST_KIND].round =
+                (uint32_t)strtoul(field(line, "round", round, sizeof round), NULL, 10);
             memcpy(h->last[k - FIRST_KIND].digest, digest, DIGEST_BYTES);
         }
     return digest_field(line, "head", h->digest) ? 0 : -1;
@@ -152,7 +155,8 @@ static int restore(struct trace *t)
         return -1;
     }
     if (status < 0) {
-        log_error("trace.jsonl:%lu: not a line of a trace: move the file away to begin a new one", (unsigned long)t->n + 1);
+        log_error("trace.jsonl:%lu: not a line of a trace: move the file away to begin a new one",
+                  (unsigned long)t->n + 1);
         return -1;
     }
     struct stat st;
@@ -205,7 +209,8 @@ static const char *dtype_name(uint32_t dtype)
 void trace_add(struct trace *t, const struct trace_entry *e)
 {
     char line[LINE], when[32], run[2 * RUN_BYTES + 1] = "", digest[2 * DIGEST_BYTES + 1] = "",
-                                      head[2 * DIGEST_BYTES + 1] = "", chain[2 * DIGEST_BYTES + 1];
+                                                   head[2 * DIGEST_BYTES + 1] = "",
+                                                   chain[2 * DIGEST_BYTES + 1];
     static const struct shape none;
     const struct shape *s = msg_is_transfer(e->m->kind) ? &e->m->array : &none;
     bool repeat = false;
@@ -217,13 +222,15 @@ void trace_add(struct trace *t, const struct trace_entry *e)
         hex(e->digest, digest);
     }
     timestamp(when);
-    int n = snprintf(line, sizeof line,
-                     "{\"time\":\"%s\",\"n\":%lu,\"dir\":\"%s\",\"peer\":\"%s\",\"kind\":\"%s\",\"run\":\"%s\",\"round\":%u,"
-                     "\"rows\":%u,\"cols\":%u,\"dtype\":\"%s\",\"bytes\":%lu,\"wire\":%lu,\"digest\":\"%s\",\"repeat\":%s,"
-                     "\"head\":\"%s\"",
-                     when, (unsigned long)++t->n, e->direction, e->peer, msg_name(e->m->kind), run, e->m->round, s->rows,
-                     s->cols, dtype_name(s->dtype), (unsigned long)e->bytes, (unsigned long)e->wire, digest,
-                     repeat ? "true" : "false", head);
+    int n = snprintf(
+        line, sizeof line,
+        "{\"time\":\"%s\",\"n\":%lu,\"dir\":\"%s\",\"peer\":\"%s\",\"kind\":\"%s\",\"run\":\"%s\",\"round\":%"
+        "u,"
+        "\"rows\":%u,\"cols\":%u,\"dtype\":\"%s\",\"bytes\":%lu,\"wire\":%lu,\"digest\":\"%s\",\"repeat\":%s,"
+        "\"head\":\"%s\"",
+        when, (unsigned long)++t->n, e->direction, e->peer, msg_name(e->m->kind), run, e->m->round, s->rows,
+        s->cols, dtype_name(s->dtype), (unsigned long)e->bytes, (unsigned long)e->wire, digest,
+        repeat ? "true" : "false", head);
     crypto_generichash_state state;
     crypto_generichash_init(&state, NULL, 0, DIGEST_BYTES);
     crypto_generichash_update(&state, t->chain, DIGEST_BYTES);

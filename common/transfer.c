@@ -67,10 +67,12 @@ int outgoing_close(struct outgoing *o)
 bool incoming_open(struct incoming *in, const struct msg *opening, const uint8_t key[static DIGEST_BYTES])
 {
     const struct shape *a = &in->opening.array, *b = &opening->array;
-    bool same_shape = a->rows == b->rows && a->cols == b->cols && a->dtype == b->dtype && a->chunk == b->chunk;
-    bool forgotten = in->complete && opening->kind == MSG_PREDICT; /* nobody stores what is predicted: it is sent again */
-    if (opening->array.resume && in->active && !forgotten && same_shape && transfer_same(&in->opening, opening) &&
-        !memcmp(in->key, key, DIGEST_BYTES))
+    bool same_shape =
+        a->rows == b->rows && a->cols == b->cols && a->dtype == b->dtype && a->chunk == b->chunk;
+    bool forgotten =
+        in->complete && opening->kind == MSG_PREDICT; /* nobody stores what is predicted: it is sent again */
+    if (opening->array.resume && in->active && !forgotten && same_shape &&
+        transfer_same(&in->opening, opening) && !memcmp(in->key, key, DIGEST_BYTES))
         return true;
     *in = (struct incoming){.active = true, .opening = *opening, .chunks = shape_chunks(&opening->array)};
     memcpy(in->key, key, DIGEST_BYTES);
@@ -106,7 +108,8 @@ const char *incoming_close(struct incoming *in, const struct msg *close)
     if (!in->complete)
         digest_end(&in->digesting, &in->opening, in->digest);
     in->complete = true;
-    if (close && (close->u.close.chunks != in->chunks || close->u.close.rows != s->rows || close->u.close.cols != s->cols))
+    if (close && (close->u.close.chunks != in->chunks || close->u.close.rows != s->rows ||
+                  close->u.close.cols != s->cols))
         return "the end of a transfer of another shape";
     if (close && memcmp(close->u.close.digest, in->digest, DIGEST_BYTES))
         return "a transfer whose digest is wrong";

@@ -1,5 +1,6 @@
-/* transfer: an array on its way, cut into chunks. Outgoing: the chunks of one broadcast, shared by all receivers, with their
- * digests. Incoming: what has come of one transfer, checked chunk by chunk and passed on at once, never stored. */
+/* transfer: an array on its way, cut into chunks. Outgoing: the chunks of one broadcast, shared by all
+ * receivers, with their digests. Incoming: what has come of one transfer, checked chunk by chunk and passed
+ * on at once, never stored. */
 #ifndef GAL_TRANSFER_H
 #define GAL_TRANSFER_H
 
@@ -23,7 +24,8 @@ struct outgoing {
 struct outgoing *outgoing_new(const struct msg *opening, const uint8_t key[static DIGEST_BYTES]);
 void outgoing_release(struct outgoing *o);
 
-/* Takes a copy of the next chunk. 0, or −1 if it is not of the length that the shape demands, or there is no memory. */
+/* Takes a copy of the next chunk. 0, or −1 if it is not of the length that the shape demands, or there is no
+ * memory. */
 int outgoing_add(struct outgoing *o, const uint8_t *bytes, size_t len);
 
 /* 0 when all chunks are there and the digest is made, −1 otherwise. */
@@ -42,11 +44,13 @@ struct incoming {
 /* Begins a transfer, or, where the opening asks to resume this very one, goes on: true then. */
 bool incoming_open(struct incoming *in, const struct msg *opening, const uint8_t key[static DIGEST_BYTES]);
 
-/* NULL and the chunk counts as received, or the reason why it is refused. expected = NULL: from our own process, not checked. */
+/* NULL and the chunk counts as received, or the reason why it is refused. expected = NULL: from our own
+ * process, not checked. */
 const char *incoming_chunk(struct incoming *in, uint32_t index, const uint8_t *bytes, size_t len,
                            const uint8_t *expected);
 
-/* NULL and in->digest stands, or the reason why the transfer is refused. close = NULL: from our own process. */
+/* NULL and in->digest stands, or the reason why the transfer is refused. close = NULL: from our own process.
+ */
 const char *incoming_close(struct incoming *in, const struct msg *close);
 
 /* True if both messages name the same request or answer: run, round, kind. */

@@ -1,6 +1,7 @@
 #include "common/wire.h"
 
-int wire_send(struct pipe *p, const uint32_t *peers, size_t n, const struct msg *m, const void *payload, size_t len)
+int wire_send(struct pipe *p, const uint32_t *peers, size_t n, const struct msg *m, const void *payload,
+              size_t len)
 {
     uint8_t header[MSG_MAX_HEADER];
     size_t header_len = msg_pack(m, header);
@@ -16,7 +17,8 @@ int wire_send(struct pipe *p, const uint32_t *peers, size_t n, const struct msg 
     return pipe_send(p, &f);
 }
 
-int wire_send_array(struct pipe *p, const uint32_t *peers, size_t n, const struct msg *m, const uint8_t *bytes)
+int wire_send_array(struct pipe *p, const uint32_t *peers, size_t n, const struct msg *m,
+                    const uint8_t *bytes)
 {
     uint64_t total = shape_bytes(&m->array), chunk = m->array.chunk;
     struct msg part = {.kind = MSG_CHUNK};

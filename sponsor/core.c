@@ -1,5 +1,6 @@
-/* gal-core: the sponsor's private process. It holds the labels and the scores, runs Algorithm 1 and answers the operator. It has
- * no socket, no features and no model: everything it asks of an organization goes through its link. */
+/* gal-core: the sponsor's private process. It holds the labels and the scores, runs Algorithm 1 and answers
+ * the operator. It has no socket, no features and no model: everything it asks of an organization goes
+ * through its link. */
 #include <cblas.h>
 #include <errno.h>
 #include <math.h>
@@ -113,7 +114,8 @@ static void reply_error(struct core *c, uint32_t connection, const char *error)
 static void tell_state(struct core *c, const char *state, const struct run *r)
 {
     child_status(&c->child,
-                 "{\"state\":\"%s\",\"task\":\"%s\",\"run\":\"%s\",\"round\":%u,\"rounds\":%u,\"waiting_for\":[],\"since\":%ld,"
+                 "{\"state\":\"%s\",\"task\":\"%s\",\"run\":\"%s\",\"round\":%u,\"rounds\":%u,\"waiting_"
+                 "for\":[],\"since\":%ld,"
                  "\"text\":\"\"}",
                  state, r ? r->task_name : "", r ? r->hex : "", r ? r->t : 0, r ? r->T : 0, (long)time(NULL));
 }
@@ -129,7 +131,8 @@ static void tell_start(struct core *c, const struct run *r)
     fprintf(t.f, "{\"event\":\"start\",\"run\":\"%s\",\"task\":\"%s\",\"orgs\":", r->hex, r->task_name);
     text_names(t.f, r->organizations);
     fprintf(t.f,
-            ",\"outputs\":%u,\"loss\":\"%s\",\"solver\":\"paper\",\"rounds\":%u,\"round\":%u,\"rows\":{\"fit\":%u,\"answer\":%u},"
+            ",\"outputs\":%u,\"loss\":\"%s\",\"solver\":\"paper\",\"rounds\":%u,\"round\":%u,\"rows\":{"
+            "\"fit\":%u,\"answer\":%u},"
             "\"objective\":",
             r->K, r->L->name, r->T, r->t, r->n_fit, r->n_answer);
     text_real(t.f, r->objective);
@@ -150,7 +153,8 @@ static void write_round(FILE *f, uint32_t number, const struct round *round, siz
     text_reals(f, round->w, M);
     fputs(",\"seconds\":", f);
     text_real(f, round->seconds);
-    fprintf(f, ",\"bytes_out\":%lu,\"bytes_in\":%lu", (unsigned long)round->bytes_out, (unsigned long)round->bytes_in);
+    fprintf(f, ",\"bytes_out\":%lu,\"bytes_in\":%lu", (unsigned long)round->bytes_out,
+            (unsigned long)round->bytes_in);
 }
 
 static void tell_round(const struct run *r, struct peers *p)
@@ -172,12 +176,14 @@ static void tell_end(struct core *c, const struct run *r)
     for (uint32_t i = 0; i < r->t; i++)
         seconds += r->round[i].seconds;
     text_open(&t);
-    fprintf(t.f, "{\"event\":\"done\",\"run\":\"%s\",\"rounds\":%u,\"best_round\":%u,\"seconds\":%.6f,\"stopped\":\"%s\"}", r->hex,
-            r->t, r->best_round, seconds, r->stopped);
+    fprintf(t.f,
+            "{\"event\":\"done\",\"run\":\"%s\",\"rounds\":%u,\"best_round\":%u,\"seconds\":%.6f,\"stopped\":"
+            "\"%s\"}",
+            r->hex, r->t, r->best_round, seconds, r->stopped);
     send_event(c, &t);
     tell_state(c, "done", r);
-    log_info("task %s: done after %u rounds (%s), best round %u, objective %.6g", r->task_name, r->t, r->stopped, r->best_round,
-             r->objective);
+    log_info("task %s: done after %u rounds (%s), best round %u, objective %.6g", r->task_name, r->t,
+             r->stopped, r->best_round, r->objective);
 }
 
 static void tell_failure(struct core *c, const struct run *r, const char *error)
@@ -294,7 +300,8 @@ static uint32_t *read_rows(struct core *c, const struct frame *f, size_t *n, con
         if (by_id && !c->labels.by_id)
             snprintf(error, sizeof error, "this organization names no id column: ask by row numbers");
         else if (row < 0 || row >= c->labels.common)
-            snprintf(error, sizeof error, by_id ? "id \"%s\" is not in [data]" : "row %s is not in [data]", at);
+            snprintf(error, sizeof error, by_id ? "id \"%s\" is not in [data]" : "row %s is not in [data]",
+                     at);
         else {
             rows[i] = (uint32_t)row;
             continue;
@@ -326,11 +333,13 @@ static bool write_metrics(struct core *c, FILE *out, const char *truth, const st
     return n;
 }
 
-static void reply_scores(struct core *c, uint32_t connection, const struct run *r, const struct mat *F, const char *truth)
+static void reply_scores(struct core *c, uint32_t connection, const struct run *r, const struct mat *F,
+                         const char *truth)
 {
     struct text t;
     text_open(&t);
-    fprintf(t.f, "{\"run\":\"%s\",\"task_kind\":\"%s\",\"best_round\":%u,\"classes\":", r->hex, r->kind, r->best_round);
+    fprintf(t.f, "{\"run\":\"%s\",\"task_kind\":\"%s\",\"best_round\":%u,\"classes\":", r->hex, r->kind,
+            r->best_round);
     for (const char *name = r->classes; name && *name; name += strlen(name) + 1) {
         fputs(name == r->classes ? "[" : ",", t.f);
         text_string(t.f, name);
@@ -375,7 +384,9 @@ static void on_predict(struct core *c, const struct frame *f)
     own.payload = (const uint8_t *)payload;
     uint32_t *rows = NULL;
     if (!r || !task)
-        reply_error(c, connection, r ? "the run's task is not in the configuration any more" : "no run is done yet: gal train first");
+        reply_error(c, connection,
+                    r ? "the run's task is not in the configuration any more"
+                      : "no run is done yet: gal train first");
     else if (take_labels(c, task, error, sizeof error) < 0)
         reply_error(c, connection, error);
     else
@@ -418,7 +429,8 @@ static void on_replay(struct core *c, const struct frame *f)
     if (c->busy || c->wanted)
         snprintf(error, sizeof error, "a run is being trained: ask again when it is done (gal status)");
     else if (!task)
-        snprintf(error, sizeof error, name ? "the run's task is not in the configuration any more" : "no such run is done");
+        snprintf(error, sizeof error,
+                 name ? "the run's task is not in the configuration any more" : "no such run is done");
     else if (take_labels(c, task, error, sizeof error) == 0)
         r = run_rewind(&c->store, name, task, &c->labels, c->peers.names, error, sizeof error);
     struct text t;
@@ -444,14 +456,18 @@ static void on_runs(struct core *c, const struct frame *f)
     uint32_t connection = f->peers[0];
     text_open(&t);
     fputs("{\"runs\":[", t.f);
-    sqlite3_stmt *q = store_query(&c->store,
-                                  "SELECT lower(hex(run)), task, state, best_round, begun, (SELECT count(*) FROM rounds WHERE "
-                                  "rounds.run = runs.id) FROM runs ORDER BY id",
-                                  "");
+    sqlite3_stmt *q = store_query(
+        &c->store,
+        "SELECT lower(hex(run)), task, state, best_round, begun, (SELECT count(*) FROM rounds WHERE "
+        "rounds.run = runs.id) FROM runs ORDER BY id",
+        "");
     for (bool first = true; q; q = store_next(&c->store, q), first = false)
-        fprintf(t.f, "%s{\"run\":\"%s\",\"task\":\"%s\",\"state\":\"%s\",\"rounds\":%d,\"best_round\":%d,\"started\":\"%s\"}",
-                first ? "" : ",", sqlite3_column_text(q, 0), sqlite3_column_text(q, 1), sqlite3_column_text(q, 2),
-                sqlite3_column_int(q, 5), sqlite3_column_int(q, 3), sqlite3_column_text(q, 4));
+        fprintf(t.f,
+                "%s{\"run\":\"%s\",\"task\":\"%s\",\"state\":\"%s\",\"rounds\":%d,\"best_round\":%d,"
+                "\"started\":\"%s\"}",
+                first ? "" : ",", sqlite3_column_text(q, 0), sqlite3_column_text(q, 1),
+                sqlite3_column_text(q, 2), sqlite3_column_int(q, 5), sqlite3_column_int(q, 3),
+                sqlite3_column_text(q, 4));
     fputs("]}", t.f);
     send_reply(c, connection, &t);
 }
@@ -463,7 +479,8 @@ static void serve(void *context, const struct frame *f)
         void (*handle)(struct core *, const struct frame *);
     } table[] = {{"train", on_train}, {"predict", on_predict}, {"runs", on_runs}, {"replay", on_replay}};
     struct core *c = context;
-    const char *word = f->kind == CONTROL_REQUEST && f->n_peers == 1 && child_word(f, 3) ? child_word(f, 0) : NULL;
+    const char *word =
+        f->kind == CONTROL_REQUEST && f->n_peers == 1 && child_word(f, 3) ? child_word(f, 0) : NULL;
     for (size_t i = 0; word && i < sizeof table / sizeof *table; i++)
         if (!strcmp(word, table[i].word)) {
             table[i].handle(c, f);
@@ -483,8 +500,8 @@ static void read_task(struct core *c, const char *name)
     const struct conf_item *loss = conf_find(conf, "task", name, "loss");
     t->L = loss ? loss_find(loss->value) : loss_default(kind);
     if (!t->L || t->L->task != kind)
-        log_die(2, "%s:%u: loss = %s is not one for kind = %s", conf->file, loss ? loss->line : 0, loss ? loss->value : "?",
-                conf_text(conf, "task", name, "kind", ""));
+        log_die(2, "%s:%u: loss = %s is not one for kind = %s", conf->file, loss ? loss->line : 0,
+                loss ? loss->value : "?", conf_text(conf, "task", name, "kind", ""));
     const char *rate = conf_text(conf, "task", name, "rate", "search");
     const char *share = conf_text(conf, "task", name, "validation", "auto");
     t->fixed_rate = !strcmp(rate, "search") ? 0 : strtod(rate + strlen("fixed:"), NULL);
@@ -506,9 +523,11 @@ static void start(struct core *c)
     const char *name;
     child_start(&c->child, "gal-core");
     snprintf(state, sizeof state, "%s/core", conf_text(&c->child.conf, "organization", "", "state", ""));
-    const char *labels = conf_text(&c->child.conf, "labels", "", "path", ""); /* and, for its ids, the own data's file */
-    sandbox_enter(&c->child, &(struct sandbox){.read = {labels, conf_text(&c->child.conf, "data", "", "path", NULL)},
-                                               .write = {state}});
+    const char *labels =
+        conf_text(&c->child.conf, "labels", "", "path", ""); /* and, for its ids, the own data's file */
+    sandbox_enter(&c->child,
+                  &(struct sandbox){.read = {labels, conf_text(&c->child.conf, "data", "", "path", NULL)},
+                                    .write = {state}});
     openblas_set_num_threads(child_threads());
     if (sodium_init() < 0)
         log_die(1, "libsodium cannot be initialised");
@@ -532,7 +551,8 @@ static void start(struct core *c)
 static const struct task *next_task(struct core *c)
 {
     for (size_t i = 0; i < c->n_tasks; i++) {
-        sqlite3_stmt *q = store_query(&c->store, "SELECT 1 FROM runs WHERE task = ? AND state = 'running'", "t", c->task[i].name);
+        sqlite3_stmt *q = store_query(&c->store, "SELECT 1 FROM runs WHERE task = ? AND state = 'running'",
+                                      "t", c->task[i].name);
         store_done(q);
         if (q || (!c->task[i].manual && !run_exists(&c->store, c->task[i].name)))
             return &c->task[i];

@@ -1,6 +1,7 @@
-/* gal: Algorithm 1 of "Gradient Assisted Learning for Decentralized Multi-Organization Collaborations" (Diao, Ding, Tarokh,
- * NeurIPS 2022, arXiv:2106.01425), line by line. Comments that are a line of the algorithm are those of docs/ALGORITHM.md, and
- * `make check-source` compares them. No sockets, no waiting, no files: those are in peers and run. */
+/* gal: Algorithm 1 of "Gradient Assisted Learning for Decentralized Multi-Organization Collaborations" (Diao,
+ * Ding, Tarokh, NeurIPS 2022, arXiv:2106.01425), line by line. Comments that are a line of the algorithm are
+ * those of docs/ALGORITHM.md, and `make check-source` compares them. No sockets, no waiting, no files: those
+ * are in peers and run. */
 #include "sponsor/gal.h"
 
 #include <time.h>
@@ -15,7 +16,8 @@ static double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-int gal_train(struct run *run, struct peers *p, struct store *store, void (*tell)(const struct run *, struct peers *))
+int gal_train(struct run *run, struct peers *p, struct store *store,
+              void (*tell)(const struct run *, struct peers *))
 {
     struct step s;
     uint8_t commitment[DIGEST_BYTES];

@@ -40,8 +40,8 @@ static int index_ids(struct labels *l, const char *path, char *error, size_t siz
     qsort_r(l->by_id, l->common, sizeof *l->by_id, compare_ids, l);
     for (uint32_t i = 1; i < l->common; i++)
         if (!strcmp(l->id[l->by_id[i]], l->id[l->by_id[i - 1]])) {
-            snprintf(error, size, "%s: id \"%s\" stands in rows %u and %u: ids must be unique", path, l->id[l->by_id[i]],
-                     l->by_id[i - 1] + 1, l->by_id[i] + 1);
+            snprintf(error, size, "%s: id \"%s\" stands in rows %u and %u: ids must be unique", path,
+                     l->id[l->by_id[i]], l->by_id[i - 1] + 1, l->by_id[i] + 1);
             return -1;
         }
     return 0;
@@ -61,7 +61,8 @@ int64_t labels_find(const struct labels *l, const char *id)
 }
 
 /* A copy of a column's cells, so that the table can go. */
-static int keep_ids(struct labels *l, struct table *t, const char *path, const char *column, char *error, size_t size)
+static int keep_ids(struct labels *l, struct table *t, const char *path, const char *column, char *error,
+                    size_t size)
 {
     int col = table_find(t, column);
     if (col < 0) {
@@ -164,8 +165,8 @@ static int compare_pairs(const void *a, const void *b)
 }
 
 /* Which common row each label belongs to. */
-static int join(struct labels *l, struct table *t, const char *path, const char *id, struct pair *pair, char *error,
-                size_t size)
+static int join(struct labels *l, struct table *t, const char *path, const char *id, struct pair *pair,
+                char *error, size_t size)
 {
     int col = id ? table_find(t, id) : -1;
     if (id && col < 0) {
@@ -184,15 +185,15 @@ static int join(struct labels *l, struct table *t, const char *path, const char 
     qsort(pair, l->n, sizeof *pair, compare_pairs);
     for (size_t i = 1; i < l->n; i++)
         if (pair[i].row == pair[i - 1].row) {
-            snprintf(error, size, "%s:%zu: the same id as on line %zu: one label per row", path, table_line(t, pair[i].label),
-                     table_line(t, pair[i - 1].label));
+            snprintf(error, size, "%s:%zu: the same id as on line %zu: one label per row", path,
+                     table_line(t, pair[i].label), table_line(t, pair[i - 1].label));
             return -1;
         }
     return 0;
 }
 
-static int fill(struct labels *l, struct table *t, const char *path, size_t target, const struct pair *pair, char *error,
-                size_t size)
+static int fill(struct labels *l, struct table *t, const char *path, size_t target, const struct pair *pair,
+                char *error, size_t size)
 {
     l->y = need(calloc(l->n + 1, sizeof *l->y));
     l->row = need(calloc(l->n + 1, sizeof *l->row));
@@ -200,8 +201,11 @@ static int fill(struct labels *l, struct table *t, const char *path, size_t targ
         const char *text = need((char *)(uintptr_t)table_text(t, pair[i].label, target));
         l->row[i] = pair[i].row;
         if (!labels_value(l, text, &l->y[i])) {
-            snprintf(error, size, "%s:%zu: the target is \"%s\": expected %s", path, table_line(t, pair[i].label), text,
-                     l->class_name ? "a class" : l->kind == TASK_COUNT ? "a count, 0 or more" : "a number");
+            snprintf(error, size, "%s:%zu: the target is \"%s\": expected %s", path,
+                     table_line(t, pair[i].label), text,
+                     l->class_name           ? "a class"
+                     : l->kind == TASK_COUNT ? "a count, 0 or more"
+                                             : "a number");
             return -1;
         }
     }
@@ -210,7 +214,8 @@ static int fill(struct labels *l, struct table *t, const char *path, size_t targ
 
 static int read_labels(struct labels *l, const struct conf *c, struct table *t, char *error, size_t size)
 {
-    const char *path = conf_text(c, "labels", "", "path", ""), *name = conf_text(c, "labels", "", "target", "");
+    const char *path = conf_text(c, "labels", "", "path", ""),
+               *name = conf_text(c, "labels", "", "target", "");
     const char *id = conf_text(c, "labels", "", "id", NULL);
     char why[256];
     int target = table_find(t, name);
@@ -222,14 +227,18 @@ static int read_labels(struct labels *l, const struct conf *c, struct table *t, 
     else if (l->n < 2)
         snprintf(error, size, "%s: %zu labelled rows: at least 2 are needed", path, l->n);
     else if (!(id && l->id) && l->n != l->common)
-        snprintf(error, size, "%s: %zu labels for %u rows of [data]: name an id column in [labels] and [data]", path, l->n,
+        snprintf(error, size,
+                 "%s: %zu labels for %u rows of [data]: name an id column in [labels] and [data]", path, l->n,
                  l->common);
     else if (l->kind != TASK_REGRESSION && l->kind != TASK_COUNT &&
              find_classes(l, t, (size_t)target, why, sizeof why) < 0)
         snprintf(error, size, "%s: %s", path, why);
     else {
         pair = need(calloc(l->n, sizeof *pair));
-        bad = join(l, t, path, id, pair, error, size) < 0 || fill(l, t, path, (size_t)target, pair, error, size) < 0 ? -1 : 0;
+        bad = join(l, t, path, id, pair, error, size) < 0 ||
+                      fill(l, t, path, (size_t)target, pair, error, size) < 0
+                  ? -1
+                  : 0;
     }
     free(pair);
     return bad;
@@ -237,7 +246,8 @@ static int read_labels(struct labels *l, const struct conf *c, struct table *t, 
 
 int labels_read(const struct conf *c, enum task_kind kind, struct labels *l, char *error, size_t size)
 {
-    const char *labels = conf_text(c, "labels", "", "path", ""), *data = conf_text(c, "data", "", "path", NULL);
+    const char *labels = conf_text(c, "labels", "", "path", ""),
+               *data = conf_text(c, "data", "", "path", NULL);
     const char *id = data ? conf_text(c, "data", "", "id", NULL) : conf_text(c, "labels", "", "id", NULL);
     int bad = -1;
     *l = (struct labels){.kind = kind};

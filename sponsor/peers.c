@@ -74,14 +74,15 @@ bool peers_deterministic(const struct peers *p)
 
 /* ---- asking ---- */
 
-static void send_array(struct peers *p, const uint32_t *to, size_t n, const struct msg *m, const uint8_t *bytes)
+static void send_array(struct peers *p, const uint32_t *to, size_t n, const struct msg *m,
+                       const uint8_t *bytes)
 {
     if (n && wire_send_array(p->link, to, n, m, bytes) < 0)
         child_orphaned(p->child);
 }
 
-/* Gives the Task, and then the request, to everybody who is there and has not had it on this connection: one broadcast to all
- * of them. */
+/* Gives the Task, and then the request, to everybody who is there and has not had it on this connection: one
+ * broadcast to all of them. */
 static void drive(struct peers *p)
 {
     uint32_t *to = p->to;
@@ -117,7 +118,8 @@ static struct msg named(const struct run *r, enum msg_kind kind, uint32_t round)
     return m;
 }
 
-static void begin_request(struct peers *p, const struct msg *m, uint8_t *payload, enum msg_kind answer, const struct shape *expect)
+static void begin_request(struct peers *p, const struct msg *m, uint8_t *payload, enum msg_kind answer,
+                          const struct shape *expect)
 {
     free(p->payload);
     p->request = *m;
@@ -144,13 +146,14 @@ void peers_broadcast(struct peers *p, const struct run *run, uint32_t t, const s
     begin_request(p, &m, bytes, MSG_FITTED, &expect);
 }
 
-void peers_ask(struct peers *p, const struct run *run, uint32_t number, const uint32_t *rows, size_t n, uint32_t rounds,
-               const double *coefficients)
+void peers_ask(struct peers *p, const struct run *run, uint32_t number, const uint32_t *rows, size_t n,
+               uint32_t rounds, const double *coefficients)
 {
     struct msg m = named(run, MSG_PREDICT, number);
     m.array = (struct shape){(uint32_t)n, 1, DTYPE_U32, p->chunk, false, false};
     m.u.predict.rounds = rounds;
-    struct shape expect = {(uint32_t)n, coefficients ? run->K : run->K * rounds, p->dtype, p->chunk, false, false};
+    struct shape expect = {(uint32_t)n, coefficients ? run->K : run->K * rounds, p->dtype, p->chunk, false,
+                           false};
     uint8_t *bytes = need(malloc(n * sizeof *rows + 1));
     memcpy(bytes, rows, n * sizeof *rows);
     p->coefficients = coefficients;
@@ -158,7 +161,8 @@ void peers_ask(struct peers *p, const struct run *run, uint32_t number, const ui
     begin_request(p, &m, bytes, MSG_PREDICTED, &expect);
 }
 
-void peers_settle(struct peers *p, const struct run *run, uint32_t t, const uint8_t commitment[static DIGEST_BYTES])
+void peers_settle(struct peers *p, const struct run *run, uint32_t t,
+                  const uint8_t commitment[static DIGEST_BYTES])
 {
     struct msg m = named(run, MSG_SETTLE, t);
     uint32_t *to = p->to;
@@ -199,7 +203,8 @@ static void align_begin(struct peers *p, struct peer *one, uint32_t rows)
 static void align_end(struct peers *p, const struct peer *one, uint32_t rows, uint32_t first)
 {
     fail(p,
-         "%s has %u rows, this organization %u; their ids differ first in row %u: put the same rows in the same order on both "
+         "%s has %u rows, this organization %u; their ids differ first in row %u: put the same rows in the "
+         "same order on both "
          "sides",
          one->name, rows, p->task.u.task.common_rows, first + 1);
 }
@@ -245,7 +250,8 @@ static void on_refuse(struct peers *p, struct peer *one, const struct msg *m)
     if (!strcmp(m->u.refuse.code, "E_IDS") && p->ids)
         align_begin(p, one, m->u.refuse.rows);
     else
-        fail(p, "%s refuses task %s: %s (%s)", one->name, p->task.u.task.name, m->u.refuse.text, m->u.refuse.code);
+        fail(p, "%s refuses task %s: %s (%s)", one->name, p->task.u.task.name, m->u.refuse.text,
+             m->u.refuse.code);
 }
 
 /* An answer begins: memory is taken for it only if it was asked for and has the shape that was agreed. */
@@ -253,18 +259,21 @@ static void on_opening(struct peers *p, struct peer *one, const struct msg *m)
 {
     const struct shape *a = &m->array, *b = &p->expect;
     inbox_clear(&one->inbox);
-    if (!of_task(p, m) || m->kind != p->answer || m->round != p->request.round || !one->expected || one->answered)
+    if (!of_task(p, m) || m->kind != p->answer || m->round != p->request.round || !one->expected ||
+        one->answered)
         return; /* an answer that came twice, or late */
     if (a->rows != b->rows || a->cols != b->cols || a->dtype != b->dtype) {
-        log_limited(LOG_ANSWER, "%s answers round %u with %u×%u values of type %u, expected %u×%u of type %u; dropped", one->name,
-                    m->round, a->rows, a->cols, a->dtype, b->rows, b->cols, b->dtype);
+        log_limited(LOG_ANSWER,
+                    "%s answers round %u with %u×%u values of type %u, expected %u×%u of type %u; dropped",
+                    one->name, m->round, a->rows, a->cols, a->dtype, b->rows, b->cols, b->dtype);
         return;
     }
     if (inbox_open(&one->inbox, m) < 0)
         log_die(1, "out of memory");
 }
 
-/* The first value from which no weights can be computed: not finite, or so great that squares of it might not be. −1: none. */
+/* The first value from which no weights can be computed: not finite, or so great that squares of it might not
+ * be. −1: none. */
 static ssize_t unusable(const struct mat *f)
 {
     for (size_t i = 0; i < f->n * f->k; i++)
@@ -286,7 +295,8 @@ static void on_close(struct peers *p, size_t i)
     if (bad < 0)
         return;
     log_limited(LOG_VALUE,
-                "%s answers round %u with a value that is not finite, or beyond 1e100 (row %zd): it counts as absent in this round",
+                "%s answers round %u with a value that is not finite, or beyond 1e100 (row %zd): it counts "
+                "as absent in this round",
                 one->name, p->round, bad / (ssize_t)f->k);
     memset(f->a, 0, f->n * f->k * sizeof *f->a);
     one->invalid = true;
@@ -298,7 +308,8 @@ static void on_error(struct peers *p, struct peer *one, const struct msg *m)
     if (of_task(p, m) && one->questions && m->round == one->questions)
         fail(p, "%s does not say which ids differ: %s (%s)", one->name, m->u.refuse.text, m->u.refuse.code);
     else if (of_task(p, m) && m->round == p->request.round && one->asked && !one->answered)
-        fail(p, "%s cannot answer round %u: %s (%s)", one->name, m->round, m->u.refuse.text, m->u.refuse.code);
+        fail(p, "%s cannot answer round %u: %s (%s)", one->name, m->round, m->u.refuse.text,
+             m->u.refuse.code);
 }
 
 static void from_link(struct peers *p, const struct frame *f)
@@ -353,7 +364,8 @@ static void from_link(struct peers *p, const struct frame *f)
 void peers_serve(struct peers *p, int timeout_ms)
 {
     struct frame f;
-    struct pollfd fds[2] = {{.fd = pipe_fd(p->link), .events = POLLIN}, {.fd = pipe_fd(p->child->control), .events = POLLIN}};
+    struct pollfd fds[2] = {{.fd = pipe_fd(p->link), .events = POLLIN},
+                            {.fd = pipe_fd(p->child->control), .events = POLLIN}};
     if (pipe_ready(p->link) || pipe_ready(p->child->control))
         timeout_ms = 0;
     if (poll(fds, 2, timeout_ms) < 0 && errno != EINTR)
@@ -389,12 +401,14 @@ static void tell_waiting(struct peers *p, bool request, double since)
     char names[2048], run[2 * RUN_BYTES + 1];
     missing(p, request, names, sizeof names);
     msg_run_hex(p->task.run, run);
-    const char *text = request ? "they have been asked and have not answered" : "they have not connected and accepted: are their daemons running?";
+    const char *text = request ? "they have been asked and have not answered"
+                               : "they have not connected and accepted: are their daemons running?";
     child_status(p->child,
-                 "{\"state\":\"%s\",\"task\":\"%s\",\"run\":\"%s\",\"round\":%u,\"rounds\":%u,\"waiting_for\":[%s],\"since\":%ld,"
+                 "{\"state\":\"%s\",\"task\":\"%s\",\"run\":\"%s\",\"round\":%u,\"rounds\":%u,\"waiting_"
+                 "for\":[%s],\"since\":%ld,"
                  "\"text\":\"%s\"}",
-                 request ? p->doing : "waiting", p->task.u.task.name, run, p->round, p->task.u.task.rounds, names,
-                 (long)(time(NULL) - (long)(now() - since)), text);
+                 request ? p->doing : "waiting", p->task.u.task.name, run, p->round, p->task.u.task.rounds,
+                 names, (long)(time(NULL) - (long)(now() - since)), text);
     child_event(p->child, "{\"event\":\"waiting\",\"for\":[%s],\"text\":\"%s\"}", names, text);
 }
 

@@ -19,7 +19,8 @@ static double *coefficients(const struct run *run, uint32_t T)
 }
 
 /* F ← F + what organization m's answer f says */
-static void add_answer(const struct run *run, const struct mat *f, const double *c, uint32_t T, bool per_round, struct mat *F)
+static void add_answer(const struct run *run, const struct mat *f, const double *c, uint32_t T,
+                       bool per_round, struct mat *F)
 {
     size_t K = run->K;
     for (size_t i = 0; i < F->n; i++)
@@ -31,7 +32,8 @@ static void add_answer(const struct run *run, const struct mat *f, const double 
                     F->a[i * K + k] += c[t] * f->a[(i * T + t) * K + k];
 }
 
-static int ask(struct run *run, struct peers *p, struct store *s, const uint32_t *rows, size_t n, bool per_round, struct mat *F)
+static int ask(struct run *run, struct peers *p, struct store *s, const uint32_t *rows, size_t n,
+               bool per_round, struct mat *F)
 {
     uint32_t T = run->best_round;
     double *c = coefficients(run, T);
@@ -46,7 +48,8 @@ static int ask(struct run *run, struct peers *p, struct store *s, const uint32_t
     bad = peers_gather(p, f, absent, ANSWER);
     for (size_t m = 0; m < run->M && !bad; m++) {
         if (absent[m]) {
-            snprintf(p->failure, sizeof p->failure, "%s answered with values that are not finite", p->peer[m].name);
+            snprintf(p->failure, sizeof p->failure, "%s answered with values that are not finite",
+                     p->peer[m].name);
             bad = -1;
         }
         add_answer(run, &f[m], c + m * T, T, per_round, F);
@@ -59,8 +62,8 @@ static int ask(struct run *run, struct peers *p, struct store *s, const uint32_t
     return bad;
 }
 
-int predict_rows(struct run *run, struct peers *p, struct store *s, const char *const *ids, const uint32_t *rows, size_t n,
-                 bool per_round, struct mat *F)
+int predict_rows(struct run *run, struct peers *p, struct store *s, const char *const *ids,
+                 const uint32_t *rows, size_t n, bool per_round, struct mat *F)
 {
     if (mat_init(F, n, run->K) < 0)
         log_die(1, "out of memory");

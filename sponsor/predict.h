@@ -4,9 +4,10 @@
 
 #include "sponsor/peers.h"
 
-/* F (n×K, initialised by the callee) ← scores of those common rows. With `sum` each organization is told its own coefficients
- * c_m^t = η^t w_m^t and answers one sum; with `per-round` it answers every round and the core adds up. 0, or −1 with p->failure. */
-int predict_rows(struct run *run, struct peers *p, struct store *s, const char *const *ids, const uint32_t *rows, size_t n,
-                 bool per_round, struct mat *F);
+/* F (n×K, initialised by the callee) ← scores of those common rows. With `sum` each organization is told its
+ * own coefficients c_m^t = η^t w_m^t and answers one sum; with `per-round` it answers every round and the
+ * core adds up. 0, or −1 with p->failure. */
+int predict_rows(struct run *run, struct peers *p, struct store *s, const char *const *ids,
+                 const uint32_t *rows, size_t n, bool per_round, struct mat *F);
 
 #endif

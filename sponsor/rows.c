@@ -16,7 +16,8 @@ struct ticket {
 static int compare_tickets(const void *a, const void *b)
 {
     const struct ticket *x = a, *y = b;
-    return x->draw != y->draw ? (x->draw > y->draw) - (x->draw < y->draw) : (x->index > y->index) - (x->index < y->index);
+    return x->draw != y->draw ? (x->draw > y->draw) - (x->draw < y->draw)
+                              : (x->index > y->index) - (x->index < y->index);
 }
 
 static struct ticket *shuffle(size_t n, uint64_t seed)

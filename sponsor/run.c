@@ -9,16 +9,21 @@
 #include "common/log.h"
 
 const char run_schema[] =
-    "CREATE TABLE runs (id INTEGER PRIMARY KEY, run BLOB NOT NULL UNIQUE, task TEXT NOT NULL, state TEXT NOT NULL,"
-    "  kind TEXT NOT NULL, loss TEXT NOT NULL, organizations TEXT NOT NULL, M INTEGER NOT NULL, K INTEGER NOT NULL,"
-    "  T INTEGER NOT NULL, common INTEGER NOT NULL, n_fit INTEGER NOT NULL, rows BLOB NOT NULL, labels BLOB NOT NULL,"
+    "CREATE TABLE runs (id INTEGER PRIMARY KEY, run BLOB NOT NULL UNIQUE, task TEXT NOT NULL, state TEXT NOT "
+    "NULL,"
+    "  kind TEXT NOT NULL, loss TEXT NOT NULL, organizations TEXT NOT NULL, M INTEGER NOT NULL, K INTEGER "
+    "NOT NULL,"
+    "  T INTEGER NOT NULL, common INTEGER NOT NULL, n_fit INTEGER NOT NULL, rows BLOB NOT NULL, labels BLOB "
+    "NOT NULL,"
     "  classes BLOB, trace_key BLOB NOT NULL, F0 BLOB NOT NULL, best_round INTEGER NOT NULL DEFAULT 0,"
     "  requests INTEGER NOT NULL DEFAULT 0, stopped TEXT, error TEXT,"
     "  begun TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ')));"
     "CREATE TABLE rounds (run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, round INTEGER NOT NULL,"
-    "  objective REAL NOT NULL, validation REAL, rate REAL NOT NULL, weights BLOB NOT NULL, salt BLOB NOT NULL,"
+    "  objective REAL NOT NULL, validation REAL, rate REAL NOT NULL, weights BLOB NOT NULL, salt BLOB NOT "
+    "NULL,"
     "  commitment BLOB NOT NULL,"
-    "  seconds REAL NOT NULL, bytes_out INTEGER NOT NULL, bytes_in INTEGER NOT NULL, PRIMARY KEY (run, round));"
+    "  seconds REAL NOT NULL, bytes_out INTEGER NOT NULL, bytes_in INTEGER NOT NULL, PRIMARY KEY (run, "
+    "round));"
     "CREATE TABLE captures (run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, round INTEGER NOT NULL,"
     "  organization INTEGER NOT NULL, answer BLOB, PRIMARY KEY (run, round, organization));"
     "CREATE TABLE scores (run INTEGER PRIMARY KEY REFERENCES runs ON DELETE CASCADE, F BLOB NOT NULL);";
@@ -70,8 +75,8 @@ static void measure(struct run *r)
 
 static void digest_labels(const struct run *r, uint8_t out[static DIGEST_BYTES])
 {
-    crypto_generichash(out, DIGEST_BYTES, (const uint8_t *)r->y, ((size_t)r->n_fit + r->n_answer) * sizeof *r->y,
-                       r->trace_key, DIGEST_BYTES);
+    crypto_generichash(out, DIGEST_BYTES, (const uint8_t *)r->y,
+                       ((size_t)r->n_fit + r->n_answer) * sizeof *r->y, r->trace_key, DIGEST_BYTES);
 }
 
 /* ---- beginning ---- */
@@ -114,8 +119,8 @@ static void take_labels(struct run *r, const struct labels *l, const uint32_t *l
         log_die(1, "out of memory");
 }
 
-struct run *run_begin(struct store *s, const struct task *task, const struct labels *l, const char *organizations, size_t M,
-                      char *error, size_t size)
+struct run *run_begin(struct store *s, const struct task *task, const struct labels *l,
+                      const char *organizations, size_t M, char *error, size_t size)
 {
     struct rows rows;
     struct run *r = run_new(task, l);
@@ -145,14 +150,19 @@ struct run *run_begin(struct store *s, const struct task *task, const struct lab
     r->classes = join_classes(l, &classes_len);
     uint8_t labels[DIGEST_BYTES];
     digest_labels(r, labels);
-    r->id = store_run(s,
-                      "INSERT INTO runs (run, task, state, kind, loss, organizations, M, K, T, common, n_fit, rows, labels, "
-                      "classes, trace_key, F0) VALUES (?, ?, 'running', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                      "btttt" "iiiii" "bbbbb", (const void *)r->name, (size_t)RUN_BYTES, task->name, r->kind, r->L->name,
-                      organizations, (int64_t)M, (int64_t)r->K, (int64_t)r->T, (int64_t)r->common, (int64_t)r->n_fit,
-                      (const void *)r->rows, n * sizeof *r->rows, (const void *)labels, (size_t)DIGEST_BYTES,
-                      (const void *)r->classes, classes_len, (const void *)r->trace_key, (size_t)DIGEST_BYTES,
-                      (const void *)r->F0, r->K * sizeof *r->F0);
+    r->id =
+        store_run(s,
+                  "INSERT INTO runs (run, task, state, kind, loss, organizations, M, K, T, common, n_fit, "
+                  "rows, labels, "
+                  "classes, trace_key, F0) VALUES (?, ?, 'running', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                  "btttt"
+                  "iiiii"
+                  "bbbbb",
+                  (const void *)r->name, (size_t)RUN_BYTES, task->name, r->kind, r->L->name, organizations,
+                  (int64_t)M, (int64_t)r->K, (int64_t)r->T, (int64_t)r->common, (int64_t)r->n_fit,
+                  (const void *)r->rows, n * sizeof *r->rows, (const void *)labels, (size_t)DIGEST_BYTES,
+                  (const void *)r->classes, classes_len, (const void *)r->trace_key, (size_t)DIGEST_BYTES,
+                  (const void *)r->F0, r->K * sizeof *r->F0);
     return r;
 }
 
@@ -165,8 +175,9 @@ bool run_exists(struct store *s, const char *task)
 
 /* ---- reading back ---- */
 
-#define COLUMNS                                                                                                      \
-    "SELECT id, run, task, state, kind, loss, organizations, M, K, T, common, n_fit, rows, classes, trace_key, F0, " \
+#define COLUMNS                                                                                              \
+    "SELECT id, run, task, state, kind, loss, organizations, M, K, T, common, n_fit, rows, classes, "        \
+    "trace_key, F0, "                                                                                        \
     "best_round, requests FROM runs "
 
 static const char *text_of(sqlite3_stmt *q, int column)
@@ -177,10 +188,11 @@ static const char *text_of(sqlite3_stmt *q, int column)
 
 static void read_rounds(struct store *s, struct run *r)
 {
-    sqlite3_stmt *q = store_query(s,
-                                  "SELECT objective, validation, rate, weights, seconds, bytes_out, bytes_in FROM rounds "
-                                  "WHERE run = ? ORDER BY round",
-                                  "i", r->id);
+    sqlite3_stmt *q =
+        store_query(s,
+                    "SELECT objective, validation, rate, weights, seconds, bytes_out, bytes_in FROM rounds "
+                    "WHERE run = ? ORDER BY round",
+                    "i", r->id);
     for (; q && r->t < r->T; q = store_next(s, q)) {
         struct round *round = &r->round[r->t];
         size_t size;
@@ -218,9 +230,12 @@ static struct run *read_run(struct store *s, sqlite3_stmt *q)
     snprintf(r->task_name, sizeof r->task_name, "%s", text_of(q, 2));
     snprintf(r->kind, sizeof r->kind, "%s", text_of(q, 4));
     r->organizations = need(strdup(text_of(q, 6)));
-    r->state = !strcmp(text_of(q, 3), "done") ? RUN_DONE : !strcmp(text_of(q, 3), "failed") ? RUN_FAILED : RUN_RUNNING;
-    if (!r->rows || !r->F0 || !r->L || rows_len / sizeof *r->rows < r->n_fit || F0_len != r->K * sizeof *r->F0 ||
-        sqlite3_column_bytes(q, 1) != RUN_BYTES || sqlite3_column_bytes(q, 14) != DIGEST_BYTES)
+    r->state = !strcmp(text_of(q, 3), "done")     ? RUN_DONE
+               : !strcmp(text_of(q, 3), "failed") ? RUN_FAILED
+                                                  : RUN_RUNNING;
+    if (!r->rows || !r->F0 || !r->L || rows_len / sizeof *r->rows < r->n_fit ||
+        F0_len != r->K * sizeof *r->F0 || sqlite3_column_bytes(q, 1) != RUN_BYTES ||
+        sqlite3_column_bytes(q, 14) != DIGEST_BYTES)
         log_die(1, "%s: a stored run is damaged: move the file away", s->path);
     memcpy(r->name, sqlite3_column_blob(q, 1), RUN_BYTES);
     memcpy(r->trace_key, sqlite3_column_blob(q, 14), DIGEST_BYTES);
@@ -239,7 +254,8 @@ struct run *run_open(struct store *s, const char *hex)
     if (!*hex)
         q = store_query(s, COLUMNS "WHERE state = 'done' ORDER BY id DESC LIMIT 1", "");
     else if (sodium_hex2bin(name, sizeof name, hex, strlen(hex), NULL, &n, NULL) == 0 && n == RUN_BYTES)
-        q = store_query(s, COLUMNS "WHERE run = ? AND state = 'done'", "b", (const void *)name, (size_t)RUN_BYTES);
+        q = store_query(s, COLUMNS "WHERE run = ? AND state = 'done'", "b", (const void *)name,
+                        (size_t)RUN_BYTES);
     struct run *r = q ? read_run(s, q) : NULL;
     store_done(q);
     return r;
@@ -251,7 +267,8 @@ static const char *restore(struct store *s, struct run *r, const struct labels *
     size_t n = (size_t)r->n_fit + r->n_answer, size;
     if (strcmp(r->organizations, organizations) || r->common != l->common || r->K != labels_outputs(l))
         return "the organizations, rows or classes are not those it was begun with";
-    uint32_t *label_of = need(calloc(l->common + 1u, sizeof *label_of)), *label = need(calloc(n + 1, sizeof *label));
+    uint32_t *label_of = need(calloc(l->common + 1u, sizeof *label_of)),
+             *label = need(calloc(n + 1, sizeof *label));
     bool all = true;
     memset(label_of, 0xff, (l->common + 1u) * sizeof *label_of);
     for (size_t i = 0; i < l->n; i++)
@@ -265,8 +282,10 @@ static const char *restore(struct store *s, struct run *r, const struct labels *
     uint8_t now[DIGEST_BYTES];
     if (all)
         digest_labels(r, now);
-    sqlite3_stmt *q = store_query(s, "SELECT labels, F FROM runs LEFT JOIN scores ON scores.run = runs.id WHERE id = ?", "i", r->id);
-    if (!all || sqlite3_column_bytes(q, 0) != DIGEST_BYTES || memcmp(now, sqlite3_column_blob(q, 0), DIGEST_BYTES)) {
+    sqlite3_stmt *q = store_query(
+        s, "SELECT labels, F FROM runs LEFT JOIN scores ON scores.run = runs.id WHERE id = ?", "i", r->id);
+    if (!all || sqlite3_column_bytes(q, 0) != DIGEST_BYTES ||
+        memcmp(now, sqlite3_column_blob(q, 0), DIGEST_BYTES)) {
         store_done(q);
         return "the labels are not those it was begun with";
     }
@@ -280,8 +299,8 @@ static const char *restore(struct store *s, struct run *r, const struct labels *
     return r->t && !size ? "its scores are not on record" : NULL;
 }
 
-struct run *run_rewind(struct store *s, const struct run *name, const struct task *task, const struct labels *l,
-                       const char *organizations, char *error, size_t size)
+struct run *run_rewind(struct store *s, const struct run *name, const struct task *task,
+                       const struct labels *l, const char *organizations, char *error, size_t size)
 {
     sqlite3_stmt *q = store_query(s, COLUMNS "WHERE id = ?", "i", name->id);
     struct run *r = q ? read_run(s, q) : NULL;
@@ -297,11 +316,12 @@ struct run *run_rewind(struct store *s, const struct run *name, const struct tas
     return NULL;
 }
 
-struct run *run_resume(struct store *s, const struct task *task, const struct labels *l, const char *organizations, char *error,
-                       size_t size)
+struct run *run_resume(struct store *s, const struct task *task, const struct labels *l,
+                       const char *organizations, char *error, size_t size)
 {
     *error = 0;
-    sqlite3_stmt *q = store_query(s, COLUMNS "WHERE task = ? AND state = 'running' ORDER BY id DESC LIMIT 1", "t", task->name);
+    sqlite3_stmt *q = store_query(s, COLUMNS "WHERE task = ? AND state = 'running' ORDER BY id DESC LIMIT 1",
+                                  "t", task->name);
     struct run *r = q ? read_run(s, q) : NULL;
     store_done(q);
     if (!r)
@@ -312,7 +332,8 @@ struct run *run_resume(struct store *s, const struct task *task, const struct la
         measure(r);
         return r;
     }
-    snprintf(error, size, "run %s of task %s cannot go on: %s; it is closed as failed", r->hex, task->name, bad);
+    snprintf(error, size, "run %s of task %s cannot go on: %s; it is closed as failed", r->hex, task->name,
+             bad);
     run_fail(s, r, bad);
     run_free(r);
     return NULL;
@@ -350,24 +371,26 @@ static void commit_to(const uint8_t salt[static DIGEST_BYTES], double eta, const
     crypto_generichash_final(&state, out, DIGEST_BYTES);
 }
 
-void run_commit(struct store *s, struct run *r, const double *w, double eta, double seconds, uint64_t bytes_out,
-                uint64_t bytes_in, uint8_t commitment[static DIGEST_BYTES])
+void run_commit(struct store *s, struct run *r, const double *w, double eta, double seconds,
+                uint64_t bytes_out, uint64_t bytes_in, uint8_t commitment[static DIGEST_BYTES])
 {
     uint8_t salt[DIGEST_BYTES];
     randombytes_buf(salt, sizeof salt);
     commit_to(salt, eta, w, r->M, commitment);
     measure(r);
-    r->round[r->t] = (struct round){r->objective, r->validation, eta, seconds, bytes_out, bytes_in,
-                                    need(malloc(r->M * sizeof *w))};
+    r->round[r->t] = (struct round){
+        r->objective, r->validation, eta, seconds, bytes_out, bytes_in, need(malloc(r->M * sizeof *w))};
     memcpy(r->round[r->t++].w, w, r->M * sizeof *w);
     r->best_round = choose_best(r);
     if (!r->task->capture)
         store_run(s, "BEGIN", "");
     store_run(s,
-              "INSERT INTO rounds (run, round, objective, validation, rate, weights, salt, commitment, seconds, bytes_out, "
+              "INSERT INTO rounds (run, round, objective, validation, rate, weights, salt, commitment, "
+              "seconds, bytes_out, "
               "bytes_in) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-              "iirrrbbbrii", r->id, (int64_t)r->t, r->objective, r->validation, eta, (const void *)w, r->M * sizeof *w,
-              (const void *)salt, (size_t)DIGEST_BYTES, (const void *)commitment, (size_t)DIGEST_BYTES, seconds, (int64_t)bytes_out, (int64_t)bytes_in);
+              "iirrrbbbrii", r->id, (int64_t)r->t, r->objective, r->validation, eta, (const void *)w,
+              r->M * sizeof *w, (const void *)salt, (size_t)DIGEST_BYTES, (const void *)commitment,
+              (size_t)DIGEST_BYTES, seconds, (int64_t)bytes_out, (int64_t)bytes_in);
     store_run(s, "UPDATE runs SET best_round = ? WHERE id = ?", "ii", (int64_t)r->best_round, r->id);
     store_run(s, "INSERT OR REPLACE INTO scores (run, F) VALUES (?, ?)", "ib", r->id, (const void *)r->F.a,
               r->F.n * r->F.k * sizeof(double));
@@ -380,15 +403,17 @@ void run_capture(struct store *s, const struct run *r, const struct mat *f, cons
         return;
     store_run(s, "BEGIN", ""); /* run_commit ends it */
     for (size_t m = 0; m < r->M; m++)
-        store_run(s, "INSERT INTO captures (run, round, organization, answer) VALUES (?, ?, ?, ?)", "iiib", r->id,
-                  (int64_t)r->t + 1, (int64_t)m, (const void *)(absent[m] ? NULL : f[m].a), f[m].n * f[m].k * sizeof(double));
+        store_run(s, "INSERT INTO captures (run, round, organization, answer) VALUES (?, ?, ?, ?)", "iiib",
+                  r->id, (int64_t)r->t + 1, (int64_t)m, (const void *)(absent[m] ? NULL : f[m].a),
+                  f[m].n * f[m].k * sizeof(double));
 }
 
 bool run_same_scores(struct store *s, const struct run *r)
 {
     sqlite3_stmt *q = store_query(s, "SELECT F FROM scores WHERE run = ?", "i", r->id);
     size_t size = r->F.n * r->F.k * sizeof(double);
-    bool same = q && (size_t)sqlite3_column_bytes(q, 0) == size && !memcmp(sqlite3_column_blob(q, 0), r->F.a, size);
+    bool same =
+        q && (size_t)sqlite3_column_bytes(q, 0) == size && !memcmp(sqlite3_column_blob(q, 0), r->F.a, size);
     store_done(q);
     return same;
 }
@@ -396,7 +421,8 @@ bool run_same_scores(struct store *s, const struct run *r)
 bool run_opens(struct store *s, const struct run *r, uint32_t t, const double *w, double eta)
 {
     uint8_t commitment[DIGEST_BYTES];
-    sqlite3_stmt *q = store_query(s, "SELECT salt, commitment FROM rounds WHERE run = ? AND round = ?", "ii", r->id, (int64_t)t);
+    sqlite3_stmt *q = store_query(s, "SELECT salt, commitment FROM rounds WHERE run = ? AND round = ?", "ii",
+                                  r->id, (int64_t)t);
     bool good = q && sqlite3_column_bytes(q, 0) == DIGEST_BYTES && sqlite3_column_bytes(q, 1) == DIGEST_BYTES;
     if (good) {
         commit_to(sqlite3_column_blob(q, 0), eta, w, r->M, commitment);

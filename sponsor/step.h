@@ -1,5 +1,5 @@
-/* step: the sponsor's part of a round once the answers are there: w, η and the new F. Pure computation on what a run holds; the
- * same for a live round and for one that is replayed. */
+/* step: the sponsor's part of a round once the answers are there: w, η and the new F. Pure computation on
+ * what a run holds; the same for a live round and for one that is replayed. */
 #ifndef GAL_STEP_H
 #define GAL_STEP_H
 
@@ -22,8 +22,8 @@ struct step {
 int step_init(struct step *s, const struct run *run);
 void step_free(struct step *s);
 
-/* s->w ← argmin over the simplex of ‖vec(r) − Σ_m w_m vec(f_m)‖² on the FIT rows, over those that are present (all 0 if nobody is),
- * or equal weights; s->g ← Σ_m w_m f_m. Ends the process for lack of memory. */
+/* s->w ← argmin over the simplex of ‖vec(r) − Σ_m w_m vec(f_m)‖² on the FIT rows, over those that are present
+ * (all 0 if nobody is), or equal weights; s->g ← Σ_m w_m f_m. Ends the process for lack of memory. */
 void step_weights(struct step *s, const struct run *run);
 
 /* argmin over η ≥ 0 of the mean of L(y, F + η g) on the FIT rows, or the fixed rate. */

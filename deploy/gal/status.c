@@ -70,9 +70,9 @@ static void show_core(const json_t *core)
 
 static void show_worker(const json_t *worker)
 {
-    printf("  worker      %s, model %s, %lld rows, %lld columns\n",
-           member_text(worker, "state", "starting"), member_text(worker, "model", "?"),
-           (long long)member_int(worker, "rows", 0), (long long)member_int(worker, "columns", 0));
+    printf("  worker      %s, model %s, %lld rows, %lld columns\n", member_text(worker, "state", "starting"),
+           member_text(worker, "model", "?"), (long long)member_int(worker, "rows", 0),
+           (long long)member_int(worker, "columns", 0));
 }
 
 /* What an assistor agreed to, sponsor by sponsor, and what is used up of it. */

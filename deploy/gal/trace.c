@@ -28,7 +28,8 @@ static const struct option_row options[] = {
     {OPTION_FLAG, 0, "verify", NULL, NULL,
      "recompute the chain; of two files also compare the runs they share",
      offsetof(struct trace_options, verify)},
-    {OPTION_TEXT, 0, "replay", "RUN", NULL, "let a sponsor's daemon compute a captured run again (capture = yes)",
+    {OPTION_TEXT, 0, "replay", "RUN", NULL,
+     "let a sponsor's daemon compute a captured run again (capture = yes)",
      offsetof(struct trace_options, replay)},
     WHERE_OPTIONS(trace_options),
 };
@@ -232,7 +233,8 @@ out:
 
 const struct command command_trace = {
     .name = "trace",
-    .arguments = "FILE [FILE] [--follow | --diagram [--round N] | --verify] [--json] | --replay RUN -c CONFIG",
+    .arguments =
+        "FILE [FILE] [--follow | --diagram [--round N] | --verify] [--json] | --replay RUN -c CONFIG",
     .summary = "what left this host and what reached it: a trace.jsonl as a table",
     .options = options,
     .n_options = sizeof options / sizeof *options,

@@ -48,7 +48,8 @@ int trace_diagram(const struct trace *t, unsigned round, char *error, size_t siz
 
 struct where;
 
-/* Shows whether the sponsor's daemon, asked to compute that run once more, gets what it recorded. Exit status. */
+/* Shows whether the sponsor's daemon, asked to compute that run once more, gets what it recorded. Exit
+ * status. */
 int trace_replay(const struct where *where, const char *run, bool json);
 
 #endif

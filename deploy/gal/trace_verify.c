@@ -24,9 +24,9 @@
 static const struct {
     const char *name;
     uint32_t number;
-} kinds[] = {{"Task", MSG_TASK},          {"Accept", MSG_ACCEPT},   {"Refuse", MSG_REFUSE},
-             {"Align", MSG_ALIGN},        {"Aligned", MSG_ALIGNED}, {"Fit", MSG_FIT},
-             {"Fitted", MSG_FITTED},      {"Predict", MSG_PREDICT}, {"Predicted", MSG_PREDICTED}};
+} kinds[] = {{"Task", MSG_TASK},     {"Accept", MSG_ACCEPT},   {"Refuse", MSG_REFUSE},
+             {"Align", MSG_ALIGN},   {"Aligned", MSG_ALIGNED}, {"Fit", MSG_FIT},
+             {"Fitted", MSG_FITTED}, {"Predict", MSG_PREDICT}, {"Predicted", MSG_PREDICTED}};
 static const char *const dtypes[] = {"", "f32", "f64", "u32"};
 
 /* The lines of one exchange: a run with one peer. */

@@ -1,5 +1,6 @@
-/* make_table ROWS COLS SEED: a CSV on standard output for benchmarks: COLS columns of uniform noise in (−1, 1) with six decimals,
- * then `y`, a random linear function of all of them plus noise. Made here, drawn from nobody's data. */
+/* make_table ROWS COLS SEED: a CSV on standard output for benchmarks: COLS columns of uniform noise in (−1,
+ * 1) with six decimals, then `y`, a random linear function of all of them plus noise. Made here, drawn from
+ * nobody's data. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

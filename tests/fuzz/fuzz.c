@@ -34,7 +34,8 @@ int fuzz_file(const void *bytes, size_t size)
 {
     if (file < 0)
         file = memfd_create("fuzz", MFD_CLOEXEC);
-    MUST(file >= 0 && !ftruncate(file, 0) && pwrite(file, bytes, size, 0) == (ssize_t)size && lseek(file, 0, SEEK_SET) == 0);
+    MUST(file >= 0 && !ftruncate(file, 0) && pwrite(file, bytes, size, 0) == (ssize_t)size &&
+         lseek(file, 0, SEEK_SET) == 0);
     return file;
 }
 
@@ -45,7 +46,8 @@ const char *fuzz_path(void)
     return path;
 }
 
-/* ---- in the place of common/log.c: lines are made, so that their arguments are read, and shown to nobody ---- */
+/* ---- in the place of common/log.c: lines are made, so that their arguments are read, and shown to nobody
+ * ---- */
 
 static char line[1024];
 
@@ -145,7 +147,8 @@ static void take_array(struct operation *o, struct shape *s)
     s->chunk = CHUNK_MIN + 8u * take_u8(o);
 }
 
-/* u8 FIT rows, answer rows, outputs, rounds, common rows, flags (dtype f64, ids, wrong ids, rows that do not add up). */
+/* u8 FIT rows, answer rows, outputs, rounds, common rows, flags (dtype f64, ids, wrong ids, rows that do not
+ * add up). */
 static void take_task(struct operation *o, struct msg *m)
 {
     m->u.task.fit_rows = take_u8(o);
@@ -158,7 +161,8 @@ static void take_task(struct operation *o, struct msg *m)
     m->u.task.has_ids = flags & 2;
     memset(m->u.task.trace_key, 'k', DIGEST_BYTES);
     digest_ids(m->u.task.trace_key, fuzz_ids, flags & 4 ? FUZZ_IDS - 1 : FUZZ_IDS, m->u.task.ids);
-    m->array = (struct shape){m->u.task.fit_rows + m->u.task.answer_rows + (flags & 8), 1, 3, CHUNK_MIN, flags & 16, flags & 32};
+    m->array = (struct shape){
+        m->u.task.fit_rows + m->u.task.answer_rows + (flags & 8), 1, 3, CHUNK_MIN, flags & 16, flags & 32};
     snprintf(m->u.task.name, MSG_NAME, "main");
 }
 

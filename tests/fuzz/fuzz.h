@@ -1,6 +1,7 @@
-/* fuzz: what the fuzz targets share. A target is one function on some bytes: libFuzzer calls it with what it invents, replay.c
- * with the files of its corpus. Where an input is a script, it is a sequence of operations (u8 operation, u16 length, bytes);
- * what is missing reads as 0, so every input is a script and a mutation of one mostly changes one operation. */
+/* fuzz: what the fuzz targets share. A target is one function on some bytes: libFuzzer calls it with what it
+ * invents, replay.c with the files of its corpus. Where an input is a script, it is a sequence of operations
+ * (u8 operation, u16 length, bytes); what is missing reads as 0, so every input is a script and a mutation of
+ * one mostly changes one operation. */
 #ifndef GAL_FUZZ_H
 #define GAL_FUZZ_H
 
@@ -50,8 +51,9 @@ bool script_next(struct script *s, struct operation *o);
 uint8_t take_u8(struct operation *o);
 uint32_t take_u32(struct operation *o);
 
-/* Operations 10…30 are messages of that kind. Their bytes: u8 who (run number in the low half, 0 none; peer in the high
- * half), u8 round, then what the kind holds. Digests of chunks and transfers are for the target to fill in. */
+/* Operations 10…30 are messages of that kind. Their bytes: u8 who (run number in the low half, 0 none; peer
+ * in the high half), u8 round, then what the kind holds. Digests of chunks and transfers are for the target
+ * to fill in. */
 bool operation_is_message(const struct operation *o);
 void take_msg(struct operation *o, struct msg *m, uint8_t *peer);
 
@@ -62,7 +64,8 @@ void fuzz_run(uint8_t n, uint8_t run[static RUN_BYTES]);
 enum { FUZZ_IDS = 6 };
 extern const char *const fuzz_ids[FUZZ_IDS];
 
-/* What our own process or link is given must be a message: packs it, reads it back, and touches the payload. */
+/* What our own process or link is given must be a message: packs it, reads it back, and touches the payload.
+ */
 void fuzz_check_sent(const struct msg *m, const void *payload, size_t len);
 
 #endif

@@ -1,5 +1,6 @@
-/* A configuration file, read for a role (first byte 0 or 1); or a packed configuration (2); several are separated by a byte 0xff. What was accepted holds what its
- * rules say when it is read as the daemons read it, and survives packing. */
+/* A configuration file, read for a role (first byte 0 or 1); or a packed configuration (2); several are
+ * separated by a byte 0xff. What was accepted holds what its rules say when it is read as the daemons read
+ * it, and survives packing. */
 #include "common/conf_read.c"
 
 #include "tests/fuzz/fuzz.h"
@@ -31,7 +32,8 @@ static bool all(const struct conf_item *it, unsigned process)
     return true;
 }
 
-static void round_trip(const struct conf *c, bool (*keep_item)(const struct conf_item *, unsigned), unsigned process)
+static void round_trip(const struct conf *c, bool (*keep_item)(const struct conf_item *, unsigned),
+                       unsigned process)
 {
     struct conf back;
     size_t size, n = 0;
@@ -41,8 +43,8 @@ static void round_trip(const struct conf *c, bool (*keep_item)(const struct conf
         const struct conf_item *a = &c->items[i], *b = &back.items[n];
         if (!keep_item(a, process))
             continue;
-        MUST(n++ < back.n && !strcmp(a->section, b->section) && !strcmp(a->name, b->name) && !strcmp(a->key, b->key) &&
-             !strcmp(a->value, b->value) && a->line == b->line);
+        MUST(n++ < back.n && !strcmp(a->section, b->section) && !strcmp(a->name, b->name) &&
+             !strcmp(a->key, b->key) && !strcmp(a->value, b->value) && a->line == b->line);
     }
     MUST(n == back.n);
     conf_free(&back);

@@ -1,11 +1,13 @@
-/* A stored preparation: what loads is stored again as the same bytes, and what it makes of a table is finite. */
+/* A stored preparation: what loads is stored again as the same bytes, and what it makes of a table is finite.
+ */
 #include <stdlib.h>
 #include <string.h>
 
 #include "assistor/features.h"
 #include "tests/fuzz/fuzz.h"
 
-static const char csv[] = "id,age,town,x\n1,30,Ulm,0.5\n2,,Bonn,1e300\n3,41,Ulm,-1e300\n4,55,,2\n5,29,Kiel,3\n";
+static const char csv[] =
+    "id,age,town,x\n1,30,Ulm,0.5\n2,,Bonn,1e300\n3,41,Ulm,-1e300\n4,55,,2\n5,29,Kiel,3\n";
 
 static struct table *table(void)
 {

@@ -52,7 +52,8 @@ static void generate(void)
     MUST(!key_load(-1, "none", error, sizeof error));
     if (geteuid() == 0) {
         MUST(!fchmod(fuzz_file("", 0), 0600) && !fchown(fuzz_file("", 0), 1, 1));
-        MUST(!key_load(fuzz_file("", 0), "of-another", error, sizeof error) && !fchown(fuzz_file("", 0), 0, 0));
+        MUST(!key_load(fuzz_file("", 0), "of-another", error, sizeof error) &&
+             !fchown(fuzz_file("", 0), 0, 0));
     }
     remove_pair(dir);
     rmdir(dir);

@@ -1,7 +1,7 @@
-/* The link's state machine: a script of what peers send, mixed with what our own processes ask, with a network that takes what
- * is sent, or does not. First byte: 1 a sponsor's link, 2 with its own worker. Operations: 0 a header as it stands; 1 NET_UP;
- * 2 NET_DOWN; 3 a transfer of our own; 4 a message of our own; 5 the network's mood; 6 from our own worker; 7 a restart of the
- * trace; 8 many Tasks. */
+/* The link's state machine: a script of what peers send, mixed with what our own processes ask, with a
+ * network that takes what is sent, or does not. First byte: 1 a sponsor's link, 2 with its own worker.
+ * Operations: 0 a header as it stands; 1 NET_UP; 2 NET_DOWN; 3 a transfer of our own; 4 a message of our own;
+ * 5 the network's mood; 6 from our own worker; 7 a restart of the trace; 8 many Tasks. */
 int link_main(void);
 #define main link_main
 #include "common/link.c"
@@ -142,7 +142,8 @@ static void complete_close(const struct link *l, uint32_t peer, struct msg *m, s
     m->u.close.digest[0] ^= how & 4;
 }
 
-static void send_event(struct link *l, uint32_t peer, const uint8_t *header, size_t n, const uint8_t *payload, size_t len)
+static void send_event(struct link *l, uint32_t peer, const uint8_t *header, size_t n, const uint8_t *payload,
+                       size_t len)
 {
     struct net_event e = {.kind = NET_MESSAGE,
                           .peer = peer - 1,
@@ -170,8 +171,8 @@ static void peer_says(struct link *l, struct operation *o)
 }
 
 /* Frames of our own process are well-formed: it is trusted, and the link ends when they are not. */
-static bool own_frame(struct link *l, void (*handle)(struct link *, const struct frame *), const uint32_t *peers, uint32_t n,
-                      const struct msg *m, size_t len)
+static bool own_frame(struct link *l, void (*handle)(struct link *, const struct frame *),
+                      const uint32_t *peers, uint32_t n, const struct msg *m, size_t len)
 {
     static uint8_t header[MSG_MAX_HEADER];
     struct msg back;
@@ -192,7 +193,8 @@ static uint32_t own_peers(const struct link *l, uint8_t which, uint32_t to[stati
     return n;
 }
 
-/* Opening, chunks, Close; u8 peers, u8 how many chunks now (the others never come), then the message as it is. */
+/* Opening, chunks, Close; u8 peers, u8 how many chunks now (the others never come), then the message as it
+ * is. */
 static void own_transfer(struct link *l, struct operation *o)
 {
     uint32_t to[PEERS + 1], n = own_peers(l, take_u8(o), to), whole = take_u8(o), i = 0;
@@ -200,7 +202,8 @@ static void own_transfer(struct link *l, struct operation *o)
     uint8_t who;
     o->code = take_u8(o);
     take_msg(o, &m, &who);
-    if (!n || !msg_is_transfer(m.kind) || shape_bytes(&m.array) > 1 << 20 || !own_frame(l, from_private, to, n, &m, 0))
+    if (!n || !msg_is_transfer(m.kind) || shape_bytes(&m.array) > 1 << 20 ||
+        !own_frame(l, from_private, to, n, &m, 0))
         return;
     for (; i < shape_chunks(&m.array) && i < whole; i++)
         own_frame(l, from_private, to, n, &part, chunk_len(&m.array, i));
@@ -217,7 +220,8 @@ static void own_message(struct link *l, struct operation *o)
     uint8_t who;
     o->code = take_u8(o);
     take_msg(o, &m, &who);
-    if (n && operation_is_message(o) && !msg_is_transfer(m.kind) && m.kind != MSG_CHUNK && m.kind != MSG_CLOSE && m.kind != MSG_PEER)
+    if (n && operation_is_message(o) && !msg_is_transfer(m.kind) && m.kind != MSG_CHUNK &&
+        m.kind != MSG_CLOSE && m.kind != MSG_PEER)
         own_frame(l, from_private, to, n, &m, 0);
 }
 
@@ -229,9 +233,9 @@ static void local_says(struct link *l, struct operation *o)
     uint8_t who;
     o->code = take_u8(o);
     take_msg(o, &m, &who);
-    if (!l->local || !operation_is_message(o) || m.kind == MSG_CHUNK || m.kind == MSG_CLOSE || shape_bytes(&m.array) > 1 << 20 ||
-        (msg_is_transfer(m.kind) && !run_key(l, LOCAL, &m)) || !own_frame(l, from_local, &self, 1, &m, 0) ||
-        !msg_is_transfer(m.kind))
+    if (!l->local || !operation_is_message(o) || m.kind == MSG_CHUNK || m.kind == MSG_CLOSE ||
+        shape_bytes(&m.array) > 1 << 20 || (msg_is_transfer(m.kind) && !run_key(l, LOCAL, &m)) ||
+        !own_frame(l, from_local, &self, 1, &m, 0) || !msg_is_transfer(m.kind))
         return;
     for (uint32_t i = 0; i < shape_chunks(&m.array); i++) {
         part.u.chunk.index = i;

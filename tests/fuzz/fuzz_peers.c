@@ -1,5 +1,6 @@
-/* The core's from_link: a script of what organizations answer, mixed with what the core asks, for a run of six rows with three
- * organizations. Operations: 0 a header as it stands; 1 the Task; 2 Fit; 3 Predict; 4 Settle; 5 the rest of an answer in hand. */
+/* The core's from_link: a script of what organizations answer, mixed with what the core asks, for a run of
+ * six rows with three organizations. Operations: 0 a header as it stands; 1 the Task; 2 Fit; 3 Predict; 4
+ * Settle; 5 the rest of an answer in hand. */
 #include "sponsor/peers.c"
 
 #include "tests/fuzz/fuzz.h"
@@ -24,7 +25,8 @@ static void begin_core(struct state *s)
     s->child.name = "clinic";
     peers_open(&s->p, &s->child, NULL);
     MUST(s->p.M == M && !strcmp(s->p.names, "clinic,lab,bank"));
-    s->run = (struct run){.M = M, .K = K, .T = 3, .n_fit = FIT_ROWS, .n_answer = ANSWER_ROWS, .common = FUZZ_IDS, .rows = rows};
+    s->run = (struct run){
+        .M = M, .K = K, .T = 3, .n_fit = FIT_ROWS, .n_answer = ANSWER_ROWS, .common = FUZZ_IDS, .rows = rows};
     snprintf(s->run.task_name, MSG_NAME, "main");
     memset(s->run.trace_key, 'k', DIGEST_BYTES);
     fuzz_run(1, s->run.name);
@@ -94,7 +96,8 @@ static void ask(struct state *s, struct operation *o)
         begin_gather(s);
         break;
     case PREDICT:
-        peers_ask(&s->p, &s->run, how >> 4, rows, how & 4 ? 4 : 0, how >> 2 & 3, how & 1 ? coefficients : NULL);
+        peers_ask(&s->p, &s->run, how >> 4, rows, how & 4 ? 4 : 0, how >> 2 & 3,
+                  how & 1 ? coefficients : NULL);
         begin_gather(s);
         break;
     default:

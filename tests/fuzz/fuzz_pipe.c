@@ -10,7 +10,8 @@
 
 static void check_frame(const struct frame *f)
 {
-    MUST(f->n_peers <= PIPE_MAX_PEERS && f->header_len <= PIPE_MAX_HEADER && f->payload_len <= PIPE_MAX_PAYLOAD);
+    MUST(f->n_peers <= PIPE_MAX_PEERS && f->header_len <= PIPE_MAX_HEADER &&
+         f->payload_len <= PIPE_MAX_PAYLOAD);
     MUST((uintptr_t)f->peers % _Alignof(uint32_t) == 0);
     fuzz_touch(f->peers, f->n_peers * sizeof *f->peers);
     fuzz_touch(f->header, f->header_len);
@@ -61,7 +62,8 @@ static void receive_sent(struct ends *e)
     while ((got = pipe_recv(e->b, &f)) == 1) {
         check_frame(&f);
         MUST(e->received < e->sent && f.kind == e->received);
-        MUST(f.n_peers % 256 == e->last[e->received] && f.header_len == f.n_peers && f.payload_len == payload_of(f.n_peers));
+        MUST(f.n_peers % 256 == e->last[e->received] && f.header_len == f.n_peers &&
+             f.payload_len == payload_of(f.n_peers));
         e->received++;
     }
     MUST(got == 0);
@@ -76,12 +78,14 @@ static void exchange(const uint8_t *data, size_t size)
     MUST(!socketpair(AF_UNIX, SOCK_STREAM, 0, fd));
     e.a = pipe_new(fd[0], false);
     e.b = pipe_new(fd[1], false);
-    MUST(e.a && e.b && !setsockopt(fd[0], SOL_SOCKET, SO_SNDBUF, &(int){4096}, sizeof(int))); /* a few frames fill it */
+    MUST(e.a && e.b &&
+         !setsockopt(fd[0], SOL_SOCKET, SO_SNDBUF, &(int){4096}, sizeof(int))); /* a few frames fill it */
     for (size_t i = 0; i < size && e.sent < sizeof e.last; i++) {
         if (data[i] & 1)
             receive_sent(&e);
         uint32_t n = data[i];
-        struct frame next = {(uint32_t)e.sent, n, (const uint32_t *)(const void *)bytes, bytes, n, bytes, payload_of(n)};
+        struct frame next = {(uint32_t)e.sent, n, (const uint32_t *)(const void *)bytes, bytes, n, bytes,
+                             payload_of(n)};
         e.last[e.sent++] = (uint8_t)n;
         MUST(pipe_send(e.a, &next) == 0);
     }

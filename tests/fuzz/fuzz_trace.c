@@ -1,6 +1,6 @@
-/* A trace. First byte 0: a file that a link reads back when it starts. 1: a file that `gal trace --verify` judges. 2: lines that
- * a link wrote, with restarts; the judge accepts them, and none with one bit changed. 3: the two ends of an exchange; they agree
- * unless an operation changed a line at one of them. */
+/* A trace. First byte 0: a file that a link reads back when it starts. 1: a file that `gal trace --verify`
+ * judges. 2: lines that a link wrote, with restarts; the judge accepts them, and none with one bit changed.
+ * 3: the two ends of an exchange; they agree unless an operation changed a line at one of them. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +58,8 @@ static const char *other_path(int *fd)
     return path;
 }
 
-/* One line at both ends, or, changed, at one. Operations that are no message change the next line of the second file. */
+/* One line at both ends, or, changed, at one. Operations that are no message change the next line of the
+ * second file. */
 static void check_two(const uint8_t *data, size_t size)
 {
     struct script script = {data, data + size};
@@ -77,7 +78,8 @@ static void check_two(const uint8_t *data, size_t size)
         }
         take_msg(&o, &m, &peer);
         memset(digest, take_u8(&o), sizeof digest);
-        struct trace_entry e = {.direction = peer & 1 ? "in" : "out", .peer = "lab", .m = &m, .digest = digest};
+        struct trace_entry e = {
+            .direction = peer & 1 ? "in" : "out", .peer = "lab", .m = &m, .digest = digest};
         heads += m.has_run && m.kind >= MSG_TASK && m.kind <= MSG_PREDICTED;
         trace_add(a, &e);
         e.direction = (peer & 1) == (change == 1) ? "in" : "out";

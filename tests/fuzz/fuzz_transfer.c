@@ -1,5 +1,5 @@
-/* Chunks put together: whatever comes in whatever order, what is refused changes nothing, and only the whole array, unchanged,
- * closes. */
+/* Chunks put together: whatever comes in whatever order, what is refused changes nothing, and only the whole
+ * array, unchanged, closes. */
 #include <stdlib.h>
 #include <string.h>
 

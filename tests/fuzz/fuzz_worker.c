@@ -1,5 +1,5 @@
-/* The worker's from_link: a script of messages from sponsors, on a small table and a store in memory. Operation 0 is a header
- * as it stands; 1 sends the whole payload that the transfer in hand asks for. */
+/* The worker's from_link: a script of messages from sponsors, on a small table and a store in memory.
+ * Operation 0 is a header as it stands; 1 sends the whole payload that the transfer in hand asks for. */
 int worker_main(void);
 #define main worker_main
 #include "assistor/worker.c"

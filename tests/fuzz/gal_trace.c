@@ -27,7 +27,8 @@ bool gal_trace_compare(const char *a, const char *b, size_t *shared)
     struct trace ta = {0}, tb = {0};
     char error[512] = "";
     *shared = 0;
-    bool good = trace_read(&ta, a, error, sizeof error) == 0 && trace_read(&tb, b, error, sizeof error) == 0 &&
+    bool good = trace_read(&ta, a, error, sizeof error) == 0 &&
+                trace_read(&tb, b, error, sizeof error) == 0 &&
                 trace_compare(&ta, &tb, shared, error, sizeof error) == 0;
     MUST(good == !*error);
     trace_free(&ta);

@@ -1,5 +1,5 @@
-/* own: in the place of common/wire.c and common/child.c where a process is fuzzed alone: what it sends to its own other
- * processes must be messages, and is then forgotten. */
+/* own: in the place of common/wire.c and common/child.c where a process is fuzzed alone: what it sends to its
+ * own other processes must be messages, and is then forgotten. */
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -8,7 +8,8 @@
 #include "common/wire.h"
 #include "tests/fuzz/fuzz.h"
 
-int wire_send(struct pipe *p, const uint32_t *peers, size_t n, const struct msg *m, const void *payload, size_t len)
+int wire_send(struct pipe *p, const uint32_t *peers, size_t n, const struct msg *m, const void *payload,
+              size_t len)
 {
     (void)p;
     for (size_t i = 0; i < n; i++)
@@ -18,7 +19,8 @@ int wire_send(struct pipe *p, const uint32_t *peers, size_t n, const struct msg 
     return 0;
 }
 
-int wire_send_array(struct pipe *p, const uint32_t *peers, size_t n, const struct msg *m, const uint8_t *bytes)
+int wire_send_array(struct pipe *p, const uint32_t *peers, size_t n, const struct msg *m,
+                    const uint8_t *bytes)
 {
     MUST(msg_is_transfer(m->kind) && m->array.chunk);
     return wire_send(p, peers, n, m, bytes, shape_bytes(&m->array));
