@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 
 WARN = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef \
        $(if $(WERROR),-Werror)
-HARDEN = -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
+HARDEN = -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection -fPIE
 OPT ?= -O2 -g
 CFLAGS ?= $(OPT) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer,$(HARDEN))
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(WARN) $(CFLAGS) -I. -I$(B) -MMD -MP
@@ -135,11 +135,14 @@ check-source:  ## the sources against the rules of docs/ARCHITECTURE.md; gal.c a
 
 check: deps  ## all tests, short forms (≤ 20 minutes on 2 cores)
 	$(MAKE) -s -j$$(nproc) all unit
-	$(MAKE) -s check-source check-unit check-fuzz check-asan check-valgrind check-system
+	$(MAKE) -s check-source check-hardening check-unit check-fuzz check-asan check-valgrind check-system
 
 check-full: deps  ## the figures of the bars that take longer
 	$(MAKE) -s check FUZZ_RUNS=1000000
 	$(MAKE) -s bench
+
+check-hardening: all  ## compiler and linker hardening, read off the built programs
+	@$(PYTHON) tests/check_hardening.py $(B)
 
 unit: $(addprefix $(B)/tests/unit/,$(TESTS))
 
@@ -217,6 +220,6 @@ clean:  ## remove what was built
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
-.PHONY: all deps demo install unit check check-full check-unit check-source check-system check-asan check-valgrind fuzz replay \
+.PHONY: all deps demo install unit check check-full check-unit check-source check-hardening check-system check-asan check-valgrind fuzz replay \
         fuzz-runs check-fuzz fuzz-coverage $(addprefix fuzz-,$(FUZZ)) bench bench-table bench-linear format clean help
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
