@@ -114,7 +114,7 @@ def attempts(f, role):
         opened("make a file in its own state directory", state / "probe", O_RDWR | O_CREAT),
         opened("make a file in /tmp", "/tmp/gal-probe", O_RDWR | O_CREAT),
         opened("read /etc/passwd", "/etc/passwd"),
-        opened("write /etc/hosts", "/etc/hosts", O_RDWR),
+        opened("write /etc/passwd", "/etc/passwd", O_RDWR),
         opened("read a system library", "/usr/lib/os-release"),
         opened("list the directory of the organization", own.home, os.O_DIRECTORY),
         opened("open /proc/SIBLING/mem", f"/proc/{sibling}/mem"),
