@@ -69,7 +69,8 @@ fuzz_worker_OBJ = assistor/runs.o assistor/policy.o assistor/features.o assistor
 fuzz_link_OBJ = common/transfer.o common/trace.o common/key.o common/conf.o common/pipe.o tests/fuzz/own.o
 fuzz_peers_OBJ = common/inbox.o common/mat.o common/conf.o common/pipe.o tests/fuzz/own.o
 FUZZ_LIB = -lopenblas -lsqlite3 -lsodium -lprotobuf-c -ljansson -linih -lz -lm
-FUZZ_RUNS ?= 100000
+FUZZ_RUNS ?= 20000
+FUZZ_SEED ?= 1
 FUZZ_JOBS ?= 2
 
 obj = $(addprefix $(B)/,$(1))
@@ -157,7 +158,7 @@ replay: fuzz
 # one target's executions; what it finds new is kept beside its program, a failing input too
 $(addprefix fuzz-,$(FUZZ)): fuzz-%: $(B)/tests/fuzz/fuzz_%
 	@mkdir -p $(B)/corpus/$*
-	@OPENBLAS_NUM_THREADS=1 $< -runs=$(FUZZ_RUNS) -max_len=4096 -timeout=20 -verbosity=0 -print_final_stats=1 \
+	@OPENBLAS_NUM_THREADS=1 $< -runs=$(FUZZ_RUNS) -seed=$(FUZZ_SEED) -max_len=4096 -timeout=20 -verbosity=0 -print_final_stats=1 \
 	    -artifact_prefix=$(B)/$*- $(B)/corpus/$* tests/fuzz/corpus/$* >$(B)/$*.log 2>&1 || { cat $(B)/$*.log; exit 1; }
 	@echo "fuzz_$*: $$(sed -n 's/^stat::number_of_executed_units: *//p' $(B)/$*.log) executions, none failed"
 

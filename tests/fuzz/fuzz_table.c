@@ -49,6 +49,8 @@ static void check_records(struct table *t, size_t rows)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    static char too_long[8192]; /* no name can be as long as this, whatever the fuzzer learns */
+    memset(too_long, 'x', sizeof too_long - 1);
     char error[256] = "";
     MUST(!table_open("/nowhere/none.csv", NULL, 0) && !table_open("/proc/self", error, sizeof error));
     fuzz_file(data, size);
@@ -58,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     size_t rows = table_rows(t) < ROWS ? table_rows(t) : ROWS, cols = table_cols(t), line = 0;
-    MUST(rows > 0 && cols > 0 && table_find(t, "no column has this name") < 0);
+    MUST(rows > 0 && cols > 0 && table_find(t, too_long) < 0);
     if (cols * rows < 100000) {
         for (size_t j = 0; j < cols; j++)
             check_column(t, j, rows);
