@@ -15,7 +15,7 @@
 #include "common/sandbox.h"
 #include "common/wire.h"
 
-enum { SPONSORS = 256, PARAMS = 64, CHUNK = 256 << 10, LOG_REQUEST = 1, LOG_SPONSOR };
+enum { SPONSORS = 256, PARAMS = 64, LOG_REQUEST = 1, LOG_SPONSOR };
 
 /* What one sponsor is doing with us. */
 struct sponsor {
